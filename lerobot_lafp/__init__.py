@@ -1,0 +1,7 @@
+"""LAFP, the Latent Action Flow Policy, as a LeRobot policy type (``--policy.type=lafp``)."""
+
+from .configuration_lafp import LAFPConfig
+from .modeling_lafp import LAFPPolicy
+from .processor_lafp import make_lafp_pre_post_processors
+
+__all__ = ["LAFPConfig", "LAFPPolicy", "make_lafp_pre_post_processors"]

@@ -1,0 +1,137 @@
+"""A LeRobot batch -> the tensors a stage trains on, checked at the door."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from einops import rearrange
+from lerobot.utils.constants import ACTION, OBS_STATE
+from torch import Tensor
+
+from .configuration_lafp import LAFPConfig
+from .observation import Observation, ObservationNormalizer, select_frames
+
+
+@dataclass
+class TrainingBatch:
+    """What a stage reads of a batch; B samples.
+
+    Attributes:
+        history: The frames the latent policy sees, every tensor (B, T, ..), normalised.
+        frames: The frames at 0, k, .. between which latents are inferred, (B, L+1, ..), normalised.
+        valid: (B, L), false for latents that reach beyond the episode.
+        actions: (B, H, A) as recorded (stage 1: the first k); empty where there are none.
+        labeled: (B, H), true where the action may be used and lies within the episode.
+        origins: (B, L+1, A), ``observation.state`` at the frames, for relative actions; None without.
+    """
+
+    history: Observation
+    frames: Observation
+    valid: Tensor
+    actions: Tensor
+    labeled: Tensor
+    origins: Tensor | None
+
+    def actions_of_chunk(self, relative: bool) -> Tensor:
+        """Targets of the decoder, (B, H, A): absolute, or relative to the present state."""
+        if not relative:
+            return self.actions
+        assert self.origins is not None
+        return self.actions - self.origins[:, :1]
+
+    def actions_per_latent(self, relative: bool) -> tuple[Tensor, Tensor]:
+        """Targets of stage 1 and their mask, (B, L, k, A) and (B, L, k): each relative to its latent's first frame."""
+        num_latents = self.valid.shape[1]
+        actions = rearrange(self.actions, "b (l k) a -> b l k a", l=num_latents)
+        labeled = rearrange(self.labeled, "b (l k) -> b l k", l=num_latents) & self.valid.unsqueeze(-1)
+        if relative:
+            assert self.origins is not None
+            actions = actions - self.origins[:, :-1].unsqueeze(2)
+        return actions, labeled
+
+
+def read_batch(batch: Mapping[str, Any], config: LAFPConfig, normalizer: ObservationNormalizer) -> TrainingBatch:
+    """Split, normalise and check a preprocessed batch. It is left as it is.
+
+    Raises:
+        KeyError: An observation is missing.
+        ValueError: A shape is wrong, or a value that would be learnt from is NaN or infinite.
+    """
+    deltas = config.observation_delta_indices
+    history_at = [deltas.index(d) for d in config.history_deltas] if config.stage != "latent_action" else []
+    frames_at = [deltas.index(d) for d in config.boundary_deltas]
+    keys = [*normalizer.recorded, *normalizer.vector_shapes]
+    observation = normalizer(batch)
+    for key, x in observation.items():
+        if x.shape[1] != len(deltas):
+            raise ValueError(
+                f"`{key}` has {x.shape[1]} frame(s), but stage {config.stage} trains on {len(deltas)}, at offsets "
+                f"{deltas}. Load the dataset with the delta_timestamps of this configuration (lerobot-train does)."
+            )
+    pad = _observation_padding(batch, keys, observation[keys[0]])
+    _check_finite({k: observation[k] for k in normalizer.vector_shapes}, ~pad, batch)
+
+    valid = ~(pad[:, frames_at[1:]] | pad[:, frames_at[:-1]])
+    actions, labeled = _actions(batch, config, like=pad)
+    raw_state = batch.get(OBS_STATE)
+    origins = None
+    if config.relative_actions and raw_state is not None and config.action_dim is not None:
+        origins = raw_state[:, frames_at] if raw_state.ndim == 3 else raw_state.unsqueeze(1)
+    return TrainingBatch(
+        history=select_frames(observation, history_at),
+        frames=select_frames(observation, frames_at),
+        valid=valid,
+        actions=actions,
+        labeled=labeled,
+        origins=origins,
+    )
+
+
+def _observation_padding(batch: Mapping[str, Any], keys: list[str], like: Tensor) -> Tensor:
+    """(B, T), true for frames beyond the episode; the same for every key, since all share one list of offsets."""
+    for key in keys:
+        pad = batch.get(f"{key}_is_pad")
+        if pad is not None:
+            return pad.bool()
+    return torch.zeros(like.shape[:2], dtype=torch.bool, device=like.device)
+
+
+def _actions(batch: Mapping[str, Any], config: LAFPConfig, like: Tensor) -> tuple[Tensor, Tensor]:
+    size, deltas = like.shape[0], config.action_delta_indices
+    actions = batch.get(ACTION)
+    if actions is None or deltas is None or config.action_dim is None:
+        count = len(deltas or [])
+        nothing = torch.zeros(size, count, config.action_dim or 0, device=like.device)
+        return nothing, torch.zeros(size, count, dtype=torch.bool, device=like.device)
+    expected = (size, len(deltas), config.action_dim)
+    if tuple(actions.shape) != expected:
+        raise ValueError(
+            f"`action` has shape {tuple(actions.shape)}, expected {expected} (batch, actions, width) in stage "
+            f"{config.stage}. Load the dataset with the delta_timestamps of this configuration (lerobot-train does)."
+        )
+    labeled = ~batch.get(f"{ACTION}_is_pad", torch.zeros(expected[:2], dtype=torch.bool, device=actions.device)).bool()
+    if config.labeled_episodes is not None:
+        if "episode_index" not in batch:
+            raise ValueError(
+                "`labeled_episodes` is set, but the batch has no `episode_index` to tell which samples are labelled."
+            )
+        chosen = torch.tensor(config.labeled_episodes, device=actions.device)
+        labeled = labeled & torch.isin(batch["episode_index"].reshape(-1).to(actions.device), chosen).unsqueeze(1)
+    _check_finite({ACTION: actions}, labeled, batch)
+    return actions, labeled
+
+
+def _check_finite(tensors: Mapping[str, Tensor], used: Tensor, batch: Mapping[str, Any]) -> None:
+    """Raise if an entry that will be learnt from, ``used`` (B, T), is NaN or infinite."""
+    for key, x in tensors.items():
+        bad = (~torch.isfinite(x)).flatten(2).any(dim=2) & used
+        if bool(bad.any()):
+            row = int(bad.any(dim=1).nonzero()[0])
+            index = batch.get("episode_index")
+            where = f" in episode {int(index.reshape(-1)[row])}" if index is not None else ""
+            mend = "" if key != ACTION else " or leave it out of --policy.labeled_episodes,"
+            raise ValueError(
+                f"`{key}` holds NaN or infinite values{where}. Repair that episode, leave it out with "
+                f"--dataset.episodes,{mend} then train again."
+            )

@@ -1,0 +1,113 @@
+"""Loading weights and continuing runs without surprises: what may be missing, and what is refused."""
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lerobot.configs import parser
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from .configuration_lafp import LAFPConfig
+
+if TYPE_CHECKING:
+    from .modeling_lafp import LAFPPolicy
+
+logger = logging.getLogger(__name__)
+
+#: Prefix of a weight's name -> position in ``stage_steps`` of the stage that trains it.
+_OWNER = {"latent_action_model.": 0, "latent_policy.": 1, "average_policy.": 1, "action_decoder.": 2, "chunk_moments.": 2}
+
+
+def load_weights(policy: "LAFPPolicy", file: str) -> None:
+    """Load ``model.safetensors`` into ``policy``; every tensor must fit or have a reason not to.
+
+    Reasons: the tensor belongs to a stage that the checkpoint has not trained yet (options may change until
+    then), to the action head of a model that has not seen actions, or normalises a state new in stage 3.
+
+    Raises:
+        ValueError: The file cannot be read, or does not fit the configuration.
+    """
+    try:
+        state = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{file} cannot be read ({error}). The file is missing, cut short or not a LAFP checkpoint: copy or "
+            "download it again, or use an earlier checkpoint of the run."
+        ) from error
+    if "stage_steps" not in state:
+        raise ValueError(f"{file} is not a LAFP checkpoint: it holds no `stage_steps`.")
+    steps = state["stage_steps"].tolist()
+    own = policy.state_dict()
+    kept = {name: tensor for name, tensor in state.items() if _fits(own, name, tensor)}
+    unfit = [name for name in {*own, *state} - set(kept) if not _may_differ(policy, name, steps)]
+    if unfit:
+        raise ValueError(_explain(own, state, sorted(unfit), file))
+    if len(kept) < len(own):
+        logger.info("Built anew, not loaded: %s", sorted({n.split(".")[0] for n in set(own) - set(kept)}))
+    policy.load_state_dict(kept, strict=False)
+
+
+def _fits(own: dict[str, Tensor], name: str, tensor: Tensor) -> bool:
+    return name in own and own[name].shape == tensor.shape
+
+
+def _may_differ(policy: "LAFPPolicy", name: str, steps: list[int]) -> bool:
+    for prefix, stage in _OWNER.items():
+        if name.startswith(prefix) and not steps[stage]:
+            return True
+    if name.startswith(("latent_action_model.action_head.", "latent_action_model.action_moments.")):
+        # An untrained head: its statistics have seen nothing. It serves stage 1 alone.
+        return policy.config.stage in ("latent_policy", "action_decoder")
+    new_states = policy.config.decoder_vector_shapes
+    return any(name.startswith(f"normalizer.vectors.{key.replace('.', '__')}.") for key in new_states)
+
+
+def _explain(own: dict[str, Tensor], state: dict[str, Tensor], unfit: list[str], file: str) -> str:
+    name = unfit[0]
+    if name in own and name in state:
+        what = f"`{name}` has shape {tuple(state[name].shape)} there and {tuple(own[name].shape)} here"
+    else:
+        what = f"`{name}` is only in the {'checkpoint' if name in state else 'configuration'}"
+    return (
+        f"{file} does not fit the configuration: {what} ({len(unfit)} such tensor(s)). Options of a stage that has "
+        "been trained cannot change afterwards, nor can its cameras, states or action width. Load it with the "
+        "options it was trained with (leave out --policy.* overrides), or train that stage again from the "
+        "checkpoint before it."
+    )
+
+
+def refuse_resume_of_another_stage(checkpoint: str | Path, config: LAFPConfig) -> None:
+    """Refuse ``--resume=true`` with another ``--policy.stage``: it would go on with the old stage's optimiser.
+
+    Raises:
+        ValueError: The run to resume was in another stage.
+    """
+    saved_config = Path(checkpoint) / "config.json"
+    if not _resuming() or not saved_config.is_file():
+        return
+    saved = json.loads(saved_config.read_text()).get("stage")
+    if saved != config.stage:
+        raise ValueError(
+            f"--resume=true continues stage {saved}, but --policy.stage={config.stage} was given. To go on with the "
+            f"next stage start a new run from the checkpoint: --policy.path={checkpoint} "
+            f"--policy.stage={config.stage}; to resume, leave --policy.stage out."
+        )
+
+
+def _resuming() -> bool:
+    """Whether this process resumes a run; LeRobot, too, learns that from the command line (`L/configs/train.py`)."""
+    given = parser.parse_arg("resume")
+    if given is not None:
+        return given.lower() in ("true", "1", "yes", "")
+    path = parser.parse_arg("config_path")
+    if not path or not Path(path).is_file():
+        return False
+    try:
+        return bool(json.loads(Path(path).read_text()).get("resume", False))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return False
+
+

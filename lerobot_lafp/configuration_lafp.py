@@ -1,0 +1,416 @@
+"""Every option of LAFP, its unit, its default and where in the paper it comes from.
+
+"Paper" is LAFP, arXiv 2606.10517. One vocabulary of dimensions runs through code, configuration and plots:
+``B`` batch, ``T`` observation frames, ``L`` latents per chunk, ``H`` action horizon, ``A`` action width,
+``Dz`` latent width, ``tau`` flow time (0 = noise, 1 = data).
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature, PreTrainedConfig
+from lerobot.optim import AdamWConfig, DiffuserSchedulerConfig
+from lerobot.utils.constants import ACTION, OBS_STATE
+
+Stage = Literal["joint", "latent_action", "latent_policy", "action_decoder"]
+
+#: Peak learning rate a stage trains with when ``optimizer_lr`` is left unset.
+DEFAULT_LR: dict[str, float] = {
+    "joint": 5e-4,
+    "latent_action": 5e-4,
+    "latent_policy": 5e-4,
+    "action_decoder": 5e-4,
+}
+
+
+@PreTrainedConfig.register_subclass("lafp")
+@dataclass
+class LAFPConfig(PreTrainedConfig):
+    """Configuration of the Latent Action Flow Policy.
+
+    A chunk of ``H = horizon`` actions is described by ``L = num_latents`` latent actions of width
+    ``Dz = latent_dim``, each covering ``k = frame_offset`` frames, so that ``H = L * k``.
+
+    Args:
+        stage: What a training run trains (paper, section 3). ``latent_action`` (stage 1) the inverse and
+            forward dynamics models, ``latent_policy`` (stage 2) the flow policy over frozen latents,
+            ``action_decoder`` (stage 3) the decoder over the frozen flow; ``joint`` all three in one run with
+            gradients stopped at every border (ours).
+        latent_source: ``idm`` is LAFP. ``actions`` puts the same flow directly on the labelled action chunks,
+            with no latents and no decoder: the baseline "few labels only".
+        n_obs_steps: Frames of history, in dataset frames, that the latent policy sees.
+        horizon: ``H``, actions per chunk, in dataset frames.
+        frame_offset: ``k``, frames that one latent action covers (paper: 1; LAOM: a range).
+        num_latents: ``L``, latent actions per chunk (paper: 1).
+        n_action_steps: Actions of a chunk executed before the next is predicted; at most ``H``.
+        labeled_episodes: Episodes whose actions may be used, as indices of the dataset. Unset: all of them.
+            The actions of every other episode are never read.
+        labels_repo_id: The dataset that ``labeled_episodes`` was chosen for. Filled in by the first training
+            run, so that a list made for one dataset is not applied to another by mistake.
+        relative_actions: Predict actions relative to the present ``observation.state`` (both of width ``A``).
+        allow_short_episodes: Accept episodes shorter than one chunk; what is missing is masked out.
+        latent_features: The observations that stages 1 and 2 read. Filled in by the first training run;
+            a state that first appears in the dataset of stage 3 is for the decoder alone.
+        action_dim: ``A``. Filled in by the first dataset with actions and kept from then on.
+        action_names: Names of the action's dimensions, as the dataset gives them.
+
+        resize_shape: (height, width) in pixels that images are resized to on the way in. Unset: as they are.
+        vision_encoder: ``small_conv`` for little images, ``resnet18`` (torchvision, GroupNorm); ``auto`` takes
+            the small one up to 128 pixels a side.
+        pretrained_backbone_weights: For ``resnet18``: a torchvision weights name or the path of a local state
+            dict. Unset: random weights, nothing is downloaded.
+        token_dim: Width of an observation token.
+
+        latent_dim: ``Dz`` (paper: 128; narrow latents measured better on continuous control).
+        bottleneck: ``continuous``, or ``vq``, a codebook kept by moving averages (paper, section 3.1).
+        codebook_size: Codes per codebook of ``vq``.
+        codebook_heads: Codebooks that share the width ``Dz`` of one latent.
+        label_weight: lambda, weight of the stage-1 action loss (paper: 0.1). 0: no labels in stage 1.
+        image_target: What the forward model predicts for a camera: ``pixels``, or ``features`` of a frozen
+            copy of the encoder; ``auto`` takes pixels up to 128 a side. States are always predicted as such.
+        pixel_target_size: Longest side, in pixels, at which ``pixels`` are predicted.
+        latent_model_dim: Hidden width of the stage-1 networks.
+
+        policy_head: ``flow`` (LAFP) or ``bc``, the latent behaviour cloning of LAOM.
+        policy_network: ``mlp`` (paper) or ``transformer`` (L latent tokens attending to observation tokens).
+        policy_dim: Hidden width of the policy network.
+        policy_layers: Depth of the policy network, in blocks (paper: 3 layers).
+        prediction: ``sample`` (x-prediction, paper's default) or ``velocity``.
+        num_flow_steps: ``K``, Euler steps of the sampler (paper: 3).
+        flow_draws: (tau, noise) pairs drawn per sample of a batch; the observation is encoded once for all.
+        ema_decay: Decay of the moving average of the policy's weights, which is what acts. 0: none.
+
+        decoder_input: What the decoder is trained on (paper, section 3.3): ``interpolation``, ``direct``
+            (samples from noise) or ``idm`` (the inverse model's latents).
+        interpolation_tau_min: ``tau ~ U(min, max)`` of the interpolation; equal bounds fix it.
+        interpolation_tau_max: See above.
+        interpolation_steps: From ``(z_tau, tau)``, ``one_call`` of the network or the ``remaining`` Euler steps.
+        decoder_observation: Give the decoder the observation tokens, and states that appear in stage 3.
+        decoder_dim: Hidden width of the decoder, a three-layer MLP (paper).
+        finetune_policy: Let the decoder's loss train the policy too (paper's "LAFP fine-tuned").
+
+        optimizer_lr: Peak learning rate of AdamW. Unset: the stage's own (``DEFAULT_LR``).
+        optimizer_weight_decay: Of AdamW.
+        optimizer_grad_clip_norm: Largest gradient norm.
+        scheduler_warmup_steps: Steps of linear warm-up before the cosine decay.
+    """
+
+    stage: Stage = "joint"
+    latent_source: Literal["idm", "actions"] = "idm"
+
+    # The chunk.
+    n_obs_steps: int = 2
+    horizon: int = 16
+    frame_offset: int = 4
+    num_latents: int = 4
+    n_action_steps: int = 8
+
+    # Labels and actions.
+    labeled_episodes: list[int] | None = None
+    labels_repo_id: str | None = None
+    relative_actions: bool = False
+    allow_short_episodes: bool = False
+    latent_features: list[str] | None = None
+    action_dim: int | None = None
+    action_names: list[str] | None = None
+
+    # Normalisation happens inside the model, from buffers: a frozen network must see the same inputs for ever,
+    # whatever statistics the next dataset brings.
+    normalization_mapping: dict[str, NormalizationMode] = field(
+        default_factory=lambda: {kind.value: NormalizationMode.IDENTITY for kind in FeatureType}
+    )
+
+    # Observations.
+    resize_shape: tuple[int, int] | None = None
+    vision_encoder: Literal["auto", "small_conv", "resnet18"] = "auto"
+    pretrained_backbone_weights: str | None = None
+    token_dim: int = 128
+
+    # Stage 1: latent actions.
+    latent_dim: int = 16
+    bottleneck: Literal["continuous", "vq"] = "continuous"
+    codebook_size: int = 64
+    codebook_heads: int = 4
+    label_weight: float = 0.1
+    image_target: Literal["auto", "pixels", "features"] = "auto"
+    pixel_target_size: int = 64
+    latent_model_dim: int = 256
+
+    # Stage 2: latent policy.
+    policy_head: Literal["flow", "bc"] = "flow"
+    policy_network: Literal["mlp", "transformer"] = "mlp"
+    policy_dim: int = 384
+    policy_layers: int = 3
+    prediction: Literal["sample", "velocity"] = "sample"
+    num_flow_steps: int = 3
+    flow_draws: int = 4
+    ema_decay: float = 0.999
+
+    # Stage 3: action decoder.
+    decoder_input: Literal["interpolation", "direct", "idm"] = "interpolation"
+    interpolation_tau_min: float = 0.0
+    interpolation_tau_max: float = 1.0
+    interpolation_steps: Literal["one_call", "remaining"] = "one_call"
+    decoder_observation: bool = False
+    decoder_dim: int = 256
+    finetune_policy: bool = False
+
+    # Optimisation.
+    optimizer_lr: float | None = None
+    optimizer_weight_decay: float = 1e-6
+    optimizer_grad_clip_norm: float = 10.0
+    scheduler_warmup_steps: int = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_chunk()
+        self._check_ranges()
+        if self.labeled_episodes is not None:
+            self._check_labeled_episodes()
+
+    def _check_chunk(self) -> None:
+        for name in ("n_obs_steps", "horizon", "frame_offset", "num_latents", "n_action_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if self.frame_offset * self.num_latents != self.horizon:
+            raise ValueError(
+                f"`horizon` must equal `frame_offset` * `num_latents`: got horizon={self.horizon}, "
+                f"frame_offset={self.frame_offset}, num_latents={self.num_latents}. Set the three together, "
+                f"e.g. --policy.horizon={self.frame_offset * self.num_latents}."
+            )
+        if self.n_action_steps > self.horizon:
+            raise ValueError(
+                f"`n_action_steps` ({self.n_action_steps}) must not exceed `horizon` ({self.horizon}): "
+                f"only the actions of one chunk can be executed before the next. Lower n_action_steps."
+            )
+
+    def _check_ranges(self) -> None:
+        positive = ("token_dim", "latent_dim", "codebook_size", "codebook_heads", "pixel_target_size", "flow_draws")
+        positive += ("latent_model_dim", "policy_dim", "policy_layers", "num_flow_steps", "decoder_dim")
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if not 0.0 <= self.interpolation_tau_min <= self.interpolation_tau_max <= 1.0:
+            raise ValueError(
+                "`interpolation_tau_min` and `interpolation_tau_max` must satisfy 0 <= min <= max <= 1, got "
+                f"{self.interpolation_tau_min} and {self.interpolation_tau_max}."
+            )
+        if not 0.0 <= self.ema_decay < 1.0:
+            raise ValueError(f"`ema_decay` must lie in [0, 1), got {self.ema_decay}; 0 turns the average off.")
+        if self.label_weight < 0:
+            raise ValueError(f"`label_weight` must not be negative, got {self.label_weight}.")
+        if self.bottleneck == "vq" and self.latent_dim % self.codebook_heads:
+            raise ValueError(
+                f"`codebook_heads` ({self.codebook_heads}) must divide `latent_dim` ({self.latent_dim})."
+            )
+        if self.resize_shape is not None and min(self.resize_shape) < 8:
+            raise ValueError(f"`resize_shape` must be at least 8 pixels a side, got {self.resize_shape}.")
+        if self.pretrained_backbone_weights and self.vision_encoder != "resnet18":
+            raise ValueError(
+                "`pretrained_backbone_weights` needs --policy.vision_encoder=resnet18, got "
+                f"vision_encoder={self.vision_encoder}."
+            )
+        if self.latent_source == "actions" and self.stage != "joint":
+            raise ValueError(
+                "`latent_source=actions` has a single stage: use --policy.stage=joint, "
+                f"got stage={self.stage}."
+            )
+
+    def _check_labeled_episodes(self) -> None:
+        assert self.labeled_episodes is not None
+        if len(self.labeled_episodes) == 0:
+            raise ValueError(
+                "`labeled_episodes` is empty: name the episodes whose actions may be used, e.g. "
+                "--policy.labeled_episodes=[0,3,7], or leave it out to use all of them."
+            )
+        if len(set(self.labeled_episodes)) != len(self.labeled_episodes) or min(self.labeled_episodes) < 0:
+            raise ValueError(
+                "`labeled_episodes` must be distinct episode indices of 0 or more, got "
+                f"{self.labeled_episodes}."
+            )
+
+    # --- What LeRobot asks of a policy configuration -------------------------------------------------------
+
+    @property
+    def history_deltas(self) -> list[int]:
+        """Frames the latent policy sees, relative to the present one: ``n_obs_steps`` up to 0."""
+        return list(range(1 - self.n_obs_steps, 1))
+
+    @property
+    def boundary_deltas(self) -> list[int]:
+        """Frames between which latent actions are inferred: 0, k, .. (stage 1 needs but one pair)."""
+        if self.latent_source == "actions" or (self.stage == "action_decoder" and not self.decoder_reads_latents):
+            return [0]
+        last = 1 if self.stage == "latent_action" else self.num_latents
+        return [i * self.frame_offset for i in range(last + 1)]
+
+    @property
+    def decoder_reads_latents(self) -> bool:
+        """Whether training the decoder needs the latents of the inverse model.
+
+        Behaviour cloning has no flow time to start from, so its decoder sees what it will see when it acts.
+        """
+        return self.decoder_input == "idm" or (self.decoder_input == "interpolation" and self.policy_head == "flow")
+
+    @property
+    def observation_delta_indices(self) -> list[int]:
+        deltas = set(self.boundary_deltas)
+        if self.stage != "latent_action":
+            deltas |= set(self.history_deltas)
+        return sorted(deltas)
+
+    # LeRobot's next release reads these two instead, where present.
+    @property
+    def image_observation_delta_indices(self) -> list[int]:
+        return self.observation_delta_indices
+
+    @property
+    def state_observation_delta_indices(self) -> list[int]:
+        return self.observation_delta_indices
+
+    @property
+    def action_delta_indices(self) -> list[int] | None:
+        if self.stage == "latent_policy":
+            return None
+        return list(range(self.frame_offset if self.stage == "latent_action" else self.horizon))
+
+    @property
+    def reward_delta_indices(self) -> None:
+        return None
+
+    @property
+    def drop_n_last_frames(self) -> int:
+        """Frames at an episode's end that have no future to learn from: not one whole latent action."""
+        return self.frame_offset if len(self.boundary_deltas) > 1 else 0
+
+    def get_optimizer_preset(self) -> AdamWConfig:
+        return AdamWConfig(
+            lr=self.optimizer_lr if self.optimizer_lr is not None else DEFAULT_LR[self.stage],
+            weight_decay=self.optimizer_weight_decay,
+            grad_clip_norm=self.optimizer_grad_clip_norm,
+        )
+
+    def get_scheduler_preset(self) -> DiffuserSchedulerConfig:
+        return DiffuserSchedulerConfig(name="cosine", num_warmup_steps=self.scheduler_warmup_steps)
+
+    # --- Features ------------------------------------------------------------------------------------------
+
+    @property
+    def camera_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Cameras that the model reads -> (C, H, W) as the dataset stores them."""
+        return {key: tuple(ft.shape) for key, ft in self.image_features.items() if self._is_latent_feature(key)}
+
+    @property
+    def vector_shapes(self) -> dict[str, tuple[int, ...]]:
+        """States (robot and environment) that stages 1 and 2 read -> shape."""
+        return {k: s for k, s in self._vector_features.items() if self._is_latent_feature(k)}
+
+    @property
+    def decoder_vector_shapes(self) -> dict[str, tuple[int, ...]]:
+        """States that only the decoder may read, because the video had none -> shape."""
+        return {k: s for k, s in self._vector_features.items() if not self._is_latent_feature(k)}
+
+    @property
+    def _vector_features(self) -> dict[str, tuple[int, ...]]:
+        kinds = (FeatureType.STATE, FeatureType.ENV)
+        return {k: tuple(ft.shape) for k, ft in (self.input_features or {}).items() if ft.type in kinds}
+
+    def _is_latent_feature(self, key: str) -> bool:
+        return self.latent_features is None or key in self.latent_features
+
+    def validate_features(self) -> None:
+        """Check the features a policy is about to be built for.
+
+        Raises:
+            ValueError: There is nothing to observe, or the actions do not fit the options.
+        """
+        if not self.camera_shapes and not self.vector_shapes:
+            raise ValueError(
+                "LAFP needs something to observe: at least one camera (`observation.image*`), "
+                "`observation.state` or `observation.environment_state` in `input_features`. "
+                "Check the feature names of the dataset (`rename_map` can map them)."
+            )
+        width = self.action_feature.shape[0] if self.action_feature is not None else None
+        if width is not None and self.action_dim is not None and width != self.action_dim:
+            raise ValueError(
+                f"`action` has width {width} here, but this policy was trained with width {self.action_dim}"
+                f"{f' ({self.action_names})' if self.action_names else ''}. Use the dataset or environment it was "
+                "trained for, or train stage action_decoder from a checkpoint of stage latent_policy that has "
+                "not seen actions of another width (--policy.action_dim=null)."
+            )
+        if self.relative_actions:
+            self._check_relative_actions(width if width is not None else self.action_dim)
+
+    def _check_relative_actions(self, width: int | None) -> None:
+        state = (self.input_features or {}).get(OBS_STATE)
+        if width is None:
+            return  # No actions yet: the dataset that brings them is checked.
+        if state is None or tuple(state.shape) != (width,):
+            raise ValueError(
+                f"`relative_actions` needs `{OBS_STATE}` of the action's width ({width}), got "
+                f"{tuple(state.shape) if state is not None else 'no such feature'}. "
+                "Set --policy.relative_actions=false."
+            )
+
+    def set_dataset_feature_metadata(self, features: dict[str, dict[str, Any]]) -> None:
+        """Take over what a dataset says of itself. LeRobot's ``make_policy`` calls it before building.
+
+        The first dataset decides what stages 1 and 2 observe; the first one with actions decides their width.
+        Both are kept from then on, because a later dataset may lack them (`L/policies/factory.py` would then
+        drop the action from the configuration, and with it the decoder).
+
+        Args:
+            features: ``dataset.meta.features``.
+
+        Raises:
+            ValueError: A feature that the policy was trained with is missing or has another shape, or the stage
+                needs actions and there are none.
+        """
+        self.input_features = dict(self.input_features or {})
+        if self.latent_features is None:
+            self.latent_features = sorted(self.input_features)
+        for key in self.latent_features:
+            if key not in features:
+                raise ValueError(
+                    f"The dataset has no `{key}`, which this policy was trained with. It has "
+                    f"{sorted(k for k in features if k.startswith('observation'))}: rename the right one with "
+                    f'--rename_map=\'{{"its_name": "{key}"}}\', or start again from stage latent_action.'
+                )
+            self._check_same_shape(key, features[key])
+        if ACTION in features:
+            self._take_action(features[ACTION])
+        elif self.stage == "action_decoder" or self.latent_source == "actions":
+            raise ValueError(
+                "`dataset` has no `action` column, but "
+                + (
+                    "stage action_decoder learns from actions. "
+                    if self.latent_source == "idm"
+                    else "`latent_source=actions` learns from nothing else. "
+                )
+                + "Give it the labelled demonstrations with --dataset.repo_id; video without actions is for stages "
+                "latent_action and latent_policy."
+            )
+        if self.action_dim is not None and not self.output_features:
+            self.output_features = {ACTION: PolicyFeature(FeatureType.ACTION, (self.action_dim,))}
+        if self.stage == "action_decoder":
+            for key, feature in features.items():
+                is_state = key.startswith("observation.") and feature["dtype"] not in ("image", "video", "string")
+                if is_state and key not in self.input_features:
+                    self.input_features[key] = PolicyFeature(FeatureType.STATE, tuple(feature["shape"]))
+
+    def _check_same_shape(self, key: str, feature: dict[str, Any]) -> None:
+        expected = tuple((self.input_features or {})[key].shape)
+        shape = tuple(feature["shape"])
+        if feature["dtype"] in ("image", "video") and (feature.get("names") or [""])[0] != "channels":
+            shape = (shape[2], shape[0], shape[1])  # LeRobot stores (H, W, C) and trains on (C, H, W).
+        if shape != expected:
+            raise ValueError(
+                f"`{key}` has shape {shape} in this dataset, but the policy was trained with {expected}. "
+                "Convert the dataset to that size, or train from the start with --policy.resize_shape set."
+            )
+
+    def _take_action(self, feature: dict[str, Any]) -> None:
+        if self.action_dim is None:
+            self.action_dim = int(feature["shape"][0])
+            names = feature.get("names")
+            self.action_names = [str(n) for n in names] if isinstance(names, list) else None

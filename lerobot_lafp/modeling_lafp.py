@@ -1,0 +1,463 @@
+"""``LAFPPolicy``: LeRobot's policy contract over the three stages, and nothing else.
+
+The only place where LeRobot's batch keys meet the tensors of the stage modules. The stages themselves are
+``latent_action_model``, ``latent_policy`` and ``action_decoder``.
+"""
+
+import copy
+import logging
+from collections import deque
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self, cast
+
+import torch
+from lerobot.policies.pretrained import PreTrainedPolicy
+from lerobot.utils.constants import ACTION, OBS_STATE
+from torch import Tensor, nn
+
+from .action_decoder import ActionDecoder
+from .batch import TrainingBatch, read_batch
+from .checkpoint import load_weights, refuse_resume_of_another_stage
+from .configuration_lafp import LAFPConfig
+from .latent_action_model import LatentActionModel
+from .latent_policy import BehaviorCloningPolicy, FlowPolicy, LatentPolicy, update_average
+from .networks import mean_over_valid
+from .observation import Observation, ObservationEncoder, ObservationNormalizer
+from .statistics import RunningMoments
+
+logger = logging.getLogger(__name__)
+
+#: The three stages in order; their steps are counted in ``LAFPPolicy.stage_steps``.
+STAGES = ("latent_action", "latent_policy", "action_decoder")
+
+
+class LAFPPolicy(PreTrainedPolicy):
+    """Latent Action Flow Policy as a LeRobot policy (arXiv 2606.10517).
+
+    Args:
+        config: What to build. ``input_features`` must hold at least one camera or state.
+        dataset_stats: ``dataset.meta.stats``; states are normalised by it, once, for the checkpoint's whole life.
+        dataset_meta: ``dataset.meta`` of the dataset to train on; labels and chunk length are checked against it.
+        load_backbone: Fetch ``pretrained_backbone_weights``. Off when a checkpoint's own weights follow.
+    """
+
+    config_class = LAFPConfig  # type: ignore[assignment]
+    name = "lafp"  # type: ignore[assignment]
+    config: LAFPConfig
+    stage_steps: Tensor
+
+    def __init__(
+        self,
+        config: LAFPConfig,
+        dataset_stats: Mapping[str, dict[str, Any]] | None = None,
+        dataset_meta: Any | None = None,
+        load_backbone: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(config)
+        config.validate_features()
+        if config.action_dim is None and config.action_feature is not None:
+            config.action_dim = config.action_feature.shape[0]
+        if dataset_meta is not None:
+            _check_dataset(config, dataset_meta)
+        self._build(config, dataset_stats, config.pretrained_backbone_weights if load_backbone else None)
+        # Optimiser steps that each stage of ``STAGES`` has been trained for: who may act, who may build on whom.
+        self.register_buffer("stage_steps", torch.zeros(len(STAGES), dtype=torch.long))
+        self._freeze()
+        self._update_due = False
+        self._saw_labels = False
+        self.reset()
+
+    # --- Building ------------------------------------------------------------------------------------------
+
+    def _build(
+        self, config: LAFPConfig, stats: Mapping[str, dict[str, Any]] | None, backbone_weights: str | None
+    ) -> None:
+        imagenet = config.pretrained_backbone_weights is not None
+        vector_shapes = {**config.vector_shapes, **config.decoder_vector_shapes}
+        self.normalizer = ObservationNormalizer(
+            config.camera_shapes, vector_shapes, stats, config.resize_shape, imagenet
+        )
+        images = self.normalizer.image_shapes
+        vectors = {key: int(torch.Size(shape).numel()) for key, shape in config.vector_shapes.items()}
+
+        def encoder() -> ObservationEncoder:
+            return ObservationEncoder(images, vectors, config.token_dim, config.vision_encoder, backbone_weights)
+
+        self.latent_action_model: LatentActionModel | None = None
+        self.action_decoder: ActionDecoder | None = None
+        self.chunk_moments: RunningMoments | None = None
+        chunk_shape = (config.num_latents, config.latent_dim)
+        if config.latent_source == "actions":
+            if config.action_dim is None:
+                raise ValueError("`latent_source=actions` needs a dataset with an `action` column.")
+            chunk_shape = (config.horizon, config.action_dim)
+            self.chunk_moments = RunningMoments(config.action_dim)
+        else:
+            self.latent_action_model = LatentActionModel(
+                encoder(),
+                images,
+                vectors,
+                latent_dim=config.latent_dim,
+                hidden=config.latent_model_dim,
+                frame_offset=config.frame_offset,
+                action_dim=config.action_dim,
+                bottleneck=config.bottleneck,
+                codebook_size=config.codebook_size,
+                codebook_heads=config.codebook_heads,
+                image_target=config.image_target,
+                pixel_target_size=config.pixel_target_size,
+            )
+            if config.action_dim is not None:
+                self.action_decoder = ActionDecoder(
+                    *chunk_shape, config.horizon, config.action_dim, config.decoder_dim, self._decoder_obs_dim()
+                )
+        self.latent_policy = self._build_policy(encoder(), chunk_shape)
+        self.average_policy = copy.deepcopy(self.latent_policy) if config.ema_decay else None
+
+    def _build_policy(self, encoder: ObservationEncoder, chunk_shape: tuple[int, int]) -> LatentPolicy:
+        config = self.config
+        shape = (encoder, config.n_obs_steps, *chunk_shape)
+        network = (config.policy_network, config.policy_dim, config.policy_layers)
+        if config.policy_head == "bc":
+            return BehaviorCloningPolicy(*shape, *network)
+        return FlowPolicy(
+            *shape,
+            *network,
+            prediction=config.prediction,
+            num_steps=config.num_flow_steps,
+            draws=config.flow_draws,
+        )
+
+    def _decoder_obs_dim(self) -> int:
+        """Width of what the decoder reads beside latents: the history's tokens, and states new in stage 3."""
+        config = self.config
+        if not config.decoder_observation:
+            return 0
+        num_tokens = len(config.camera_shapes) + len(config.vector_shapes)
+        extra = sum(torch.Size(shape).numel() for shape in config.decoder_vector_shapes.values())
+        return config.n_obs_steps * num_tokens * config.token_dim + extra
+
+    @property
+    def acting_policy(self) -> LatentPolicy:
+        """What acts: the average of the weights that training goes through, where one is kept."""
+        return self.latent_policy if self.average_policy is None else self.average_policy
+
+    # --- What trains, and what stays as it is --------------------------------------------------------------
+
+    def _trained_modules(self) -> list[nn.Module]:
+        stage = self.config.stage
+        modules: list[nn.Module | None] = []
+        if stage in ("joint", "latent_action"):
+            modules.append(self.latent_action_model)
+        if stage in ("joint", "latent_policy") or (stage == "action_decoder" and self.config.finetune_policy):
+            modules.append(self.latent_policy)
+        if stage in ("joint", "action_decoder"):
+            modules.append(self.action_decoder)
+        return [m for m in modules if m is not None]
+
+    def _freeze(self) -> None:
+        trainable = {id(p) for p in self._trained_parameters()}
+        for p in self.parameters():
+            p.requires_grad_(id(p) in trainable)
+
+    def _trained_parameters(self) -> Iterator[nn.Parameter]:
+        for module in self._trained_modules():
+            frozen = getattr(module, "target_encoder", nn.Module())
+            held = {id(p) for p in frozen.parameters()}
+            yield from (p for p in module.parameters() if id(p) not in held)
+
+    def get_optim_params(self) -> list[nn.Parameter]:  # type: ignore[override]
+        """The parameters of the stage in training."""
+        return list(self._trained_parameters())
+
+    def train(self, mode: bool = True) -> Self:
+        """Put only what this stage trains into training mode (LeRobot calls this before every step)."""
+        if not mode:
+            self._settle_update()
+        super().train(False)
+        self.training = mode
+        for module in self._trained_modules():
+            module.train(mode)
+        return self
+
+    # --- Training ------------------------------------------------------------------------------------------
+
+    def forward(  # type: ignore[override]
+        self, batch: dict[str, Tensor], reduction: Literal["mean", "none"] = "mean"
+    ) -> tuple[Tensor, dict[str, float]]:
+        """The loss of the stage in training.
+
+        Args:
+            batch: What LeRobot's preprocessor returns. Left as it is.
+            reduction: ``mean`` for a scalar, ``none`` for one loss per sample, (B,).
+
+        Returns:
+            The loss, and its parts for the log.
+
+        Raises:
+            RuntimeError: The stage before this one was never trained.
+            ValueError: Wrong shapes, NaN or infinite values in what would be learnt from.
+        """
+        optimizing = self.training and torch.is_grad_enabled()
+        if optimizing:
+            self._settle_update()
+            self._require_earlier_stages()
+        data = read_batch(batch, self.config, self.normalizer)
+        losses = self._action_flow_losses(data) if self.chunk_moments is not None else self._stage_losses(data)
+        if optimizing:
+            self._update_due = True
+            self._saw_labels = bool(data.labeled.any())
+        total = torch.stack(list(losses.values())).sum(dim=0)
+        report = {name: loss.mean().item() for name, loss in losses.items()}
+        return (total if reduction == "none" else total.mean()), report
+
+    def _stage_losses(self, data: TrainingBatch) -> dict[str, Tensor]:
+        assert self.latent_action_model is not None
+        config, stage = self.config, self.config.stage
+        losses: dict[str, Tensor] = {}
+        z = None
+        if stage in ("joint", "latent_action"):
+            z, losses = self._latent_action_losses(data)
+        elif len(config.boundary_deltas) > 1:
+            z = self.latent_action_model.normalized_latents(data.frames, data.valid)
+        if stage in ("joint", "latent_policy"):
+            assert z is not None
+            tokens = self.latent_policy.observe(data.history)
+            losses["policy_loss"] = mean_over_valid(self.latent_policy.loss(z, tokens), data.valid.unsqueeze(-1))
+        if stage in ("joint", "action_decoder") and self.action_decoder is not None:
+            losses["decoder_loss"] = self._decoder_loss(data, z)
+        return losses
+
+    def _latent_action_losses(self, data: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Stage 1. Returns the normalised latents, cut from the graph, and the losses."""
+        model = self.latent_action_model
+        assert model is not None
+        latents = model.encode(data.frames, data.valid)
+        if model.training:
+            model.statistics.update(latents.z[data.valid].detach())
+        losses = {"reconstruction_loss": model.reconstruction_loss(data.frames, latents, data.valid)}
+        if self.config.bottleneck == "vq":
+            losses["vq_loss"] = latents.bottleneck_loss.expand(data.valid.shape[0])
+        if model.action_head is not None and self.config.label_weight:
+            actions, labeled = data.actions_per_latent(self.config.relative_actions)
+            losses["label_loss"] = self.config.label_weight * model.action_loss(latents.z, actions, labeled)
+        return model.normalize(latents.z, data.valid), losses
+
+    def _decoder_loss(self, data: TrainingBatch, z_idm: Tensor | None) -> Tensor:
+        """Stage 3, on the labelled samples of the batch alone."""
+        decoder = self.action_decoder
+        assert decoder is not None
+        rows = data.labeled.any(dim=1)
+        loss = torch.zeros_like(rows, dtype=data.actions.dtype)
+        if not bool(rows.any()):
+            return loss
+        history = {key: x[rows] for key, x in data.history.items()}
+        with torch.set_grad_enabled(self.config.finetune_policy and torch.is_grad_enabled()):
+            policy = self.latent_policy if self.config.finetune_policy else self.acting_policy
+            tokens = policy.observe(history)
+            z = self._decoder_latents(policy, tokens, None if z_idm is None else z_idm[rows])
+        observation = self._decoder_observation(tokens, history)
+        actions = data.actions_of_chunk(self.config.relative_actions)[rows]
+        # Weighted so that the batch's mean stays the mean over labelled samples.
+        part = decoder.loss(z, observation, actions, data.labeled[rows])
+        return loss.masked_scatter(rows, part * (rows.numel() / part.numel()))
+
+    def _decoder_latents(self, policy: LatentPolicy, tokens: Tensor, z_idm: Tensor | None) -> Tensor:
+        """The latents that the decoder is trained on (``decoder_input``)."""
+        config = self.config
+        noise = policy.noise(tokens.shape[0], tokens)
+        if not config.decoder_reads_latents:
+            return policy.sample(tokens, noise)
+        assert z_idm is not None
+        if config.decoder_input == "idm":
+            return z_idm
+        low, high = config.interpolation_tau_min, config.interpolation_tau_max
+        tau = low + (high - low) * torch.rand(tokens.shape[0], dtype=tokens.dtype, device=tokens.device)
+        return policy.align(tokens, noise, z_idm, tau, config.interpolation_steps == "remaining")
+
+    def _decoder_observation(self, tokens: Tensor, history: Observation) -> Tensor | None:
+        if not self.config.decoder_observation:
+            return None
+        extra = [history[key][:, -1] for key in self.config.decoder_vector_shapes]
+        return torch.cat([tokens.flatten(1), *extra], dim=-1)
+
+    def _action_flow_losses(self, data: TrainingBatch) -> dict[str, Tensor]:
+        """``latent_source=actions``: the flow on labelled action chunks themselves."""
+        moments = self.chunk_moments
+        assert moments is not None
+        actions = data.actions_of_chunk(self.config.relative_actions)
+        if self.training:
+            moments.update(actions[data.labeled])
+        mask = data.labeled.unsqueeze(-1)
+        target = torch.where(mask, moments.normalize(actions), torch.zeros_like(actions))
+        tokens = self.latent_policy.observe(data.history)
+        return {"policy_loss": mean_over_valid(self.latent_policy.loss(target, tokens), mask)}
+
+    def update(self) -> None:
+        """After an optimiser step: move the average of the weights, count the step (LeRobot calls this)."""
+        self._update_due = False
+        stage, config = self.config.stage, self.config
+        if self.latent_policy in self._trained_modules() and self.average_policy is not None:
+            done = int(self.stage_steps[STAGES.index("latent_policy")])
+            update_average(self.average_policy, self.latent_policy, config.ema_decay, done)
+        if stage == "joint":
+            self.stage_steps[:2] += 1
+            if self._saw_labels and (self.action_decoder is not None or self.chunk_moments is not None):
+                self.stage_steps[2] += 1
+        else:
+            index = STAGES.index(stage)
+            self.stage_steps[index] += 1
+            self.stage_steps[index + 1 :] = 0  # what was built on the old weights is stale
+
+    def _settle_update(self) -> None:
+        """Make up for an ``update`` that a training loop other than LeRobot's did not call."""
+        if self._update_due:
+            self.update()
+
+    def _require_earlier_stages(self) -> None:
+        if self.config.stage == "joint":
+            return
+        for index in range(STAGES.index(self.config.stage)):
+            if not int(self.stage_steps[index]):
+                raise RuntimeError(
+                    f"Stage {self.config.stage} builds on stage {STAGES[index]}, which was never trained in this "
+                    f"checkpoint. Train it first (--policy.stage={STAGES[index]}) and start from its checkpoint with "
+                    "--policy.path=.../pretrained_model, or train all in one run with --policy.stage=joint."
+                )
+
+    # --- Acting --------------------------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Forget the history and the rest of the chunk. LeRobot calls this at the start of an episode."""
+        self._history: dict[str, deque[Tensor]] = {
+            key: deque(maxlen=self.config.n_obs_steps) for key in self._observed_keys()
+        }
+        self._chunk: deque[Tensor] = deque()
+
+    def _observed_keys(self) -> list[str]:
+        return [*self.normalizer.recorded, *self.normalizer.vector_shapes]
+
+    @torch.no_grad()
+    def select_action(self, batch: dict[str, Tensor], noise: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """One action (B, A) for the present observation; a new chunk every ``n_action_steps`` calls.
+
+        Args:
+            batch: The present observation, every tensor (B, ..). Left as it is.
+            noise: Where the flow starts, (B, L, Dz); drawn if unset.
+        """
+        self._require_acting()
+        for key, frames in self._history.items():
+            if key not in batch:
+                self.normalizer(batch)  # raises, naming what is missing
+            frames.append(batch[key])
+            while len(frames) < self.config.n_obs_steps:
+                frames.appendleft(batch[key])
+        if not self._chunk:
+            history = {key: torch.stack(list(frames), dim=1) for key, frames in self._history.items()}
+            actions = self._act(history, noise)
+            self._chunk.extend(actions[:, : self.config.n_action_steps].unbind(dim=1))
+        return self._chunk.popleft()
+
+    @torch.no_grad()
+    def predict_action_chunk(  # type: ignore[override]
+        self, batch: dict[str, Tensor], noise: Tensor | None = None, **kwargs: Any
+    ) -> Tensor:
+        """A whole chunk (B, H, A) for the observation in ``batch``; keeps no history of its own.
+
+        Args:
+            batch: Every tensor (B, ..), one frame, which then stands for the whole history, or (B, T, ..).
+            noise: Where the flow starts, (B, L, Dz); drawn if unset.
+        """
+        self._require_acting()
+        steps = self.config.n_obs_steps
+        shapes = {**self.normalizer.recorded, **self.normalizer.vector_shapes}
+        history = {}
+        for key, shape in shapes.items():
+            if key not in batch:
+                self.normalizer(batch)  # raises, naming what is missing
+            x = batch[key] if batch[key].ndim == len(shape) + 2 else batch[key].unsqueeze(1)
+            x = x[:, -steps:]
+            history[key] = torch.cat([x[:, :1]] * (steps - x.shape[1]) + [x], dim=1)
+        return self._act(history, noise)
+
+    def _act(self, raw: dict[str, Tensor], noise: Tensor | None) -> Tensor:
+        history = self.normalizer(raw)
+        tokens = self.acting_policy.observe(history)
+        z = self.acting_policy.sample(
+            tokens, self.acting_policy.noise(tokens.shape[0], tokens) if noise is None else noise
+        )
+        if self.chunk_moments is not None:
+            actions = self.chunk_moments.unnormalize(z)
+        else:
+            assert self.action_decoder is not None
+            actions = self.action_decoder(z, self._decoder_observation(tokens, history))
+        if self.config.relative_actions:
+            actions = actions + raw[OBS_STATE][:, -1:].to(actions)
+        return cast(Tensor, actions)
+
+    def _require_acting(self) -> None:
+        """Only a policy with a trained decoder acts; or an untouched one in stage ``joint``, for LeRobot's tests."""
+        if self.action_decoder is None and self.chunk_moments is None:
+            raise RuntimeError(
+                "This LAFP checkpoint cannot act: it never saw an action. Missing stage: action_decoder. Train it on "
+                "labelled demonstrations: lerobot-train --policy.path=<this checkpoint> "
+                "--policy.stage=action_decoder --dataset.repo_id=<labelled dataset>."
+            )
+        fresh = self.config.stage == "joint" and not bool(self.stage_steps.any())
+        if fresh or int(self.stage_steps[2]):
+            return
+        missing = [stage for stage, steps in zip(STAGES, self.stage_steps.tolist(), strict=True) if not steps]
+        raise RuntimeError(
+            f"This LAFP checkpoint cannot act: its last training was stage {self.config.stage}. Missing: stage "
+            f"{', then stage '.join(missing)}. Train with lerobot-train --policy.path=<this checkpoint> "
+            f"--policy.stage={missing[0]} (--dataset.repo_id must have actions for stage action_decoder)."
+        )
+
+    # --- Loading -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls, pretrained_name_or_path: str | Path, *, config: LAFPConfig | None = None, **kwargs: Any
+    ) -> Self:
+        """Load a checkpoint (a folder or a Hub repository); see ``PreTrainedPolicy.from_pretrained``."""
+        if config is not None:
+            refuse_resume_of_another_stage(pretrained_name_or_path, config)
+        return cast(
+            Self, super().from_pretrained(pretrained_name_or_path, config=config, load_backbone=False, **kwargs)
+        )
+
+    @classmethod
+    def _load_as_safetensor(cls, model: Self, model_file: str, map_location: str, strict: bool) -> Self:  # type: ignore[override]
+        load_weights(model, model_file)
+        return model
+
+
+def _check_dataset(config: LAFPConfig, meta: Any) -> None:
+    """Check labels and chunk against the dataset about to be trained on.
+
+    Raises:
+        ValueError: ``labeled_episodes`` belongs to another dataset or is out of range; an episode is too short.
+    """
+    if config.labeled_episodes is not None:
+        if config.labels_repo_id is None:
+            config.labels_repo_id = meta.repo_id
+        if config.labels_repo_id != meta.repo_id and config.stage != "latent_policy":
+            raise ValueError(
+                f"`labeled_episodes` was chosen for dataset {config.labels_repo_id}, but this is {meta.repo_id}. If "
+                "all of its episodes are labelled, pass --policy.labeled_episodes=null; else pass a list for it together "
+                f"with --policy.labels_repo_id={meta.repo_id}."
+            )
+        if config.labels_repo_id == meta.repo_id and max(config.labeled_episodes) >= meta.total_episodes:
+            raise ValueError(
+                f"`labeled_episodes` names episode {max(config.labeled_episodes)}, but {meta.repo_id} has "
+                f"{meta.total_episodes} episodes (0 to {meta.total_episodes - 1}). Correct the list."
+            )
+    shortest = min(int(n) for n in meta.episodes["length"])
+    if shortest < config.horizon and not config.allow_short_episodes:
+        raise ValueError(
+            f"`horizon` ({config.horizon}) is longer than the shortest episode of {meta.repo_id} ({shortest} frames). "
+            "Shorten the chunk (--policy.horizon, --policy.num_latents, --policy.frame_offset), or accept such "
+            "episodes with --policy.allow_short_episodes=true; frames beyond an episode's end are masked out."
+        )

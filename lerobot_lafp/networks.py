@@ -1,0 +1,40 @@
+"""Building blocks that more than one stage uses."""
+
+import torch
+from torch import Tensor, nn
+
+
+def mlp(in_dim: int, hidden: int, out_dim: int, layers: int = 3) -> nn.Sequential:
+    """A plain perceptron of ``layers`` linear layers with SiLU between them."""
+    dims = [in_dim, *[hidden] * (layers - 1)]
+    body: list[nn.Module] = []
+    for a, b in zip(dims[:-1], dims[1:], strict=True):
+        body += [nn.Linear(a, b), nn.SiLU()]
+    return nn.Sequential(*body, nn.Linear(dims[-1], out_dim))
+
+
+class ResidualBlock(nn.Module):
+    """Pre-norm residual perceptron whose norm is scaled and shifted by a condition: (n, D), (n, C) -> (n, D)."""
+
+    def __init__(self, dim: int, cond_dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim, elementwise_affine=False)
+        self.modulation = nn.Linear(cond_dim, 2 * dim)
+        self.body = nn.Sequential(nn.Linear(dim, 2 * dim), nn.SiLU(), nn.Linear(2 * dim, dim))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        scale, shift = self.modulation(condition).chunk(2, dim=-1)
+        return x + self.body(self.norm(x) * (1 + scale) + shift)
+
+
+def mean_over_valid(error: Tensor, valid: Tensor) -> Tensor:
+    """Per-sample losses (B,) whose mean is the mean of ``error`` over its valid entries.
+
+    Args:
+        error: (B, ..).
+        valid: Boolean, broadcastable to ``error``. What is not valid does not count, whatever it holds.
+    """
+    valid = valid.expand_as(error)
+    kept = torch.where(valid, error, torch.zeros_like(error))
+    share = valid.sum().clamp(min=1) / error.shape[0]
+    return kept.flatten(1).sum(dim=1) / share

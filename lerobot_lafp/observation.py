@@ -1,0 +1,253 @@
+"""Cameras and states -> observation tokens (B, T, N, D): the one place where image shapes are tamed.
+
+``ObservationNormalizer`` is the door: whatever LeRobot hands over (uint8 or float, with or without a time axis)
+leaves it as float tensors of one known shape. ``ObservationEncoder`` makes one token of width ``D`` per camera
+and per state, ``N`` in all, for each of ``T`` frames.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from einops import rearrange
+from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as TF
+
+from .statistics import FixedNormalizer
+
+#: Up to this many pixels a side an image counts as small: own convolutional encoder, pixels as target.
+SMALL_IMAGE = 128
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+VisionEncoder = Literal["auto", "small_conv", "resnet18"]
+
+Observation = dict[str, Tensor]
+"""Feature name -> normalised tensor: a camera (B, T, C, H, W), a state (B, T, d)."""
+
+
+def module_key(feature: str) -> str:
+    """A feature's name as ``nn.ModuleDict`` takes it (no dots)."""
+    return feature.replace(".", "__")
+
+
+class ObservationNormalizer(nn.Module):
+    """Checks, resizes and normalises raw observations. All constants are buffers.
+
+    Args:
+        cameras: Feature name -> (C, H, W) as recorded.
+        vectors: Feature name -> shape of each state.
+        stats: The dataset's statistics (`dataset.meta.stats`), read for states only.
+        resize_shape: (H, W) to resize images to; unset: as recorded.
+        imagenet: Normalise images as ImageNet backbones expect, else to [-1, 1].
+    """
+
+    image_mean: Tensor
+    image_std: Tensor
+
+    def __init__(
+        self,
+        cameras: Mapping[str, tuple[int, ...]],
+        vectors: Mapping[str, tuple[int, ...]],
+        stats: Mapping[str, dict[str, Any]] | None = None,
+        resize_shape: tuple[int, int] | None = None,
+        imagenet: bool = False,
+    ) -> None:
+        super().__init__()
+        self.recorded = dict(cameras)
+        self.vector_shapes = dict(vectors)
+        self.resize_shape = resize_shape
+        self.vectors = nn.ModuleDict(
+            {module_key(k): FixedNormalizer(shape, (stats or {}).get(k)) for k, shape in vectors.items()}
+        )
+        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if imagenet else ((0.5,) * 3, (0.5,) * 3)
+        self.register_buffer("image_mean", torch.tensor(mean).reshape(3, 1, 1))
+        self.register_buffer("image_std", torch.tensor(std).reshape(3, 1, 1))
+
+    @property
+    def image_shapes(self) -> dict[str, tuple[int, int, int]]:
+        """Camera -> (C, H, W) as the encoders see it."""
+        size = self.resize_shape
+        return {k: (s[0], *(size if size is not None else (s[1], s[2]))) for k, s in self.recorded.items()}
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Observation:
+        """Normalise every known observation of ``batch``; a missing time axis becomes T = 1.
+
+        Raises:
+            KeyError: A camera or a state that the policy was trained with is not there.
+            ValueError: One of them has another size.
+        """
+        out: Observation = {}
+        for key, shape in self.recorded.items():
+            out[key] = self._image(self._take(batch, key, shape), key)
+        for key, shape in self.vector_shapes.items():
+            x = self._take(batch, key, shape).to(self.image_mean.dtype)
+            out[key] = rearrange(self.vectors[module_key(key)](x), "b t ... -> b t (...)")
+        return out
+
+    @staticmethod
+    def _take(batch: Mapping[str, Tensor], key: str, shape: tuple[int, ...]) -> Tensor:
+        x = batch.get(key)
+        if x is None:
+            there = sorted(k for k in batch if k.startswith("observation.") and not k.endswith("_is_pad"))
+            raise KeyError(
+                f"`{key}` is missing: the policy was trained with it, but got only {there}. Connect that camera or "
+                "state, or map another name to it with rename_map."
+            )
+        if x.ndim == len(shape) + 1:
+            x = x.unsqueeze(1)
+        if x.ndim != len(shape) + 2 or tuple(x.shape[2:]) != tuple(shape):
+            raise ValueError(
+                f"`{key}` has shape {tuple(x.shape)}, but the policy was trained with {tuple(shape)} per frame. "
+                "Set the camera or environment to that size (an environment's observation_height/width), or train "
+                "again on this one."
+            )
+        return x
+
+    def _image(self, x: Tensor, key: str) -> Tensor:
+        if not x.is_floating_point():
+            x = x.to(self.image_mean.dtype) / 255
+        frames = x.shape[1]
+        x = rearrange(x, "b t c h w -> (b t) c h w")
+        if x.shape[1] == 1:
+            x = x.expand(-1, 3, -1, -1)
+        elif x.shape[1] != 3:
+            raise ValueError(f"`{key}` has {x.shape[1]} channels; LAFP takes grey (1) or RGB (3) images.")
+        if self.resize_shape is not None and tuple(x.shape[-2:]) != tuple(self.resize_shape):
+            x = TF.resize(x, list(self.resize_shape), antialias=True)
+        return rearrange((x - self.image_mean) / self.image_std, "(b t) c h w -> b t c h w", t=frames)
+
+
+class SmallConvEncoder(nn.Sequential):
+    """Strided convolutions down to at most 6 x 6, then one linear layer: an image (n, 3, H, W) -> (n, D)."""
+
+    def __init__(self, image_shape: tuple[int, int, int], token_dim: int, width: int = 32) -> None:
+        _, height, breadth = image_shape
+        layers: list[nn.Module] = []
+        channels, out = 3, width
+        while max(height, breadth) > 6 or not layers:
+            layers += [nn.Conv2d(channels, out, 3, stride=2, padding=1), nn.GroupNorm(8, out), nn.SiLU()]
+            height, breadth = (height + 1) // 2, (breadth + 1) // 2
+            channels, out = out, min(2 * out, 4 * width)
+        layers += [nn.Flatten(), nn.Linear(channels * height * breadth, token_dim)]
+        super().__init__(*layers)
+
+
+class ResNetEncoder(nn.Sequential):
+    """torchvision's ResNet-18 up to its last feature map, pooled to a 4 x 4 grid: (n, 3, H, W) -> (n, D).
+
+    With random weights its normalisation is GroupNorm, which does not mix the frames of a batch. Pretrained
+    weights come with BatchNorm statistics; those stay frozen.
+
+    Args:
+        token_dim: D.
+        weights: A torchvision weights name, or the path of a local state dict (.safetensors, or .pth read with
+            ``weights_only``). Unset: random.
+    """
+
+    def __init__(self, token_dim: int, weights: str | None = None) -> None:
+        def group_norm(channels: int) -> nn.Module:
+            return nn.GroupNorm(channels // 16, channels)
+
+        norm = torchvision.ops.FrozenBatchNorm2d if weights else group_norm
+        net = torchvision.models.resnet18(weights=None, norm_layer=norm)
+        if weights:
+            net.load_state_dict(_load_backbone(weights), strict=False)
+        body = list(net.children())[:-2]
+        super().__init__(
+            *body, nn.Conv2d(512, 64, 1), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(64 * 16, token_dim)
+        )
+
+
+def _load_backbone(weights: str) -> dict[str, Tensor]:
+    path = Path(weights).expanduser()
+    if path.is_file():
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    else:
+        try:
+            state = torchvision.models.get_weight(weights).get_state_dict(progress=True, check_hash=True)
+        except (ValueError, KeyError) as error:
+            raise ValueError(
+                f"`pretrained_backbone_weights={weights}` is neither a file nor a torchvision weights name such as "
+                "ResNet18_Weights.IMAGENET1K_V1."
+            ) from error
+        except OSError as error:
+            raise ValueError(
+                f"`pretrained_backbone_weights={weights}` could not be downloaded ({error}). Download it elsewhere "
+                "and give the path of the file, or leave the option out to train from random weights."
+            ) from error
+    missing = [k for k in ("conv1.weight", "layer4.1.conv2.weight") if k not in state]
+    if missing:
+        raise ValueError(f"`pretrained_backbone_weights={weights}` holds no ResNet-18: it lacks {missing}.")
+    return {k: v for k, v in state.items() if not k.startswith("fc.")}
+
+
+class ObservationEncoder(nn.Module):
+    """Observations -> tokens (B, T, N, D): one per camera and one per state, in the order of ``keys``.
+
+    Args:
+        image_shapes: Camera -> (C, H, W) as the normaliser hands it over.
+        vectors: State -> width.
+        token_dim: D.
+        vision_encoder: ``auto`` takes ``small_conv`` up to ``SMALL_IMAGE`` pixels a side.
+        backbone_weights: See ``ResNetEncoder``.
+    """
+
+    def __init__(
+        self,
+        image_shapes: Mapping[str, tuple[int, int, int]],
+        vectors: Mapping[str, int],
+        token_dim: int,
+        vision_encoder: VisionEncoder = "auto",
+        backbone_weights: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.keys = [*image_shapes, *vectors]
+        self.token_dim = token_dim
+        self.cameras = set(image_shapes)
+        encoders: dict[str, nn.Module] = {}
+        for key, shape in image_shapes.items():
+            small = vision_encoder == "small_conv" or (vision_encoder == "auto" and max(shape[1:]) <= SMALL_IMAGE)
+            encoders[key] = (
+                SmallConvEncoder(shape, token_dim) if small else ResNetEncoder(token_dim, backbone_weights)
+            )
+        for key, width in vectors.items():
+            encoders[key] = nn.Sequential(
+                nn.Linear(width, token_dim), nn.SiLU(), nn.Linear(token_dim, token_dim)
+            )
+        self.encoders = nn.ModuleDict({module_key(key): module for key, module in encoders.items()})
+
+    @property
+    def num_tokens(self) -> int:
+        """N, tokens per frame."""
+        return len(self.keys)
+
+    def forward(self, observation: Observation) -> Tensor:
+        """Encode every frame of ``observation``: -> (B, T, N, D)."""
+        tokens = []
+        for key in self.keys:
+            x = observation[key]
+            frames = x.shape[1]
+            flat = self.encoders[module_key(key)](rearrange(x, "b t ... -> (b t) ..."))
+            tokens.append(rearrange(flat, "(b t) d -> b t d", t=frames))
+        return torch.stack(tokens, dim=2)
+
+
+def select_frames(observation: Observation, index: list[int]) -> Observation:
+    """The frames ``index`` of every tensor (B, T, ..)."""
+    return {key: x[:, index] for key, x in observation.items()}
+
+
+def shrink(images: Tensor, longest: int) -> Tensor:
+    """Average images (.., C, H, W) down by a whole factor until their longest side is at most ``longest``."""
+    factor = -(-max(images.shape[-2:]) // longest)
+    if factor == 1:
+        return images
+    flat = F.avg_pool2d(images.flatten(0, -4), factor, ceil_mode=True)
+    return flat.unflatten(0, images.shape[:-3])

@@ -1,0 +1,119 @@
+"""Statistics that live in the checkpoint: buffers that training fills and inference only reads."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+#: Below this, a dimension counts as constant and is only centred, never blown up.
+MIN_SCALE = 1e-6
+
+
+def _safe_scale(scale: Tensor) -> Tensor:
+    return torch.where(scale > MIN_SCALE, scale, torch.ones_like(scale))
+
+
+class FixedNormalizer(nn.Module):
+    """``(x - mean) / std`` per dimension, with mean and std given once (from the dataset's statistics)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, shape: tuple[int, ...], stats: dict[str, Tensor] | None = None) -> None:
+        super().__init__()
+        mean, std = torch.zeros(shape), torch.ones(shape)
+        if stats is not None and "mean" in stats and "std" in stats:
+            mean = torch.as_tensor(stats["mean"], dtype=torch.float32).reshape(shape).clone()
+            std = _safe_scale(torch.as_tensor(stats["std"], dtype=torch.float32).reshape(shape)).clone()
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+
+class RunningMoments(nn.Module):
+    """Mean and deviation per dimension, measured on the labelled targets themselves as they come by.
+
+    A dataset's own action statistics are of no use here: they cover episodes that count as unlabelled, may be
+    NaN, and do not know of relative actions. After ``max_count`` rows the estimate stays as it is.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    count: Tensor
+
+    def __init__(self, dim: int, max_count: int = 20_000) -> None:
+        super().__init__()
+        self.max_count = max_count
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("variance", torch.ones(dim))
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+
+    @torch.no_grad()
+    def update(self, rows: Tensor) -> None:
+        """Merge ``rows`` (N, dim) into the estimate (the parallel variance formula of Chan et al.)."""
+        seen, new = int(self.count), rows.shape[0]
+        if new == 0 or seen >= self.max_count:
+            return
+        total = seen + new
+        mean, variance = rows.mean(dim=0), rows.var(dim=0, unbiased=False)
+        delta = mean - self.mean
+        spread = variance * new + (self.variance * seen if seen else 0) + delta**2 * (seen * new / total)
+        self.mean.copy_(self.mean + delta * (new / total) if seen else mean)
+        self.variance.copy_(spread / total if seen else variance)
+        self.count.fill_(total)
+
+    @property
+    def std(self) -> Tensor:
+        return _safe_scale(self.variance.sqrt())
+
+    def normalize(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+    def unnormalize(self, x: Tensor) -> Tensor:
+        return x * self.std + self.mean
+
+
+class LatentStatistics(nn.Module):
+    """Centre and scale of the latents per dimension: (max + min) / 2 and a standard deviation (paper, 3.2).
+
+    Followed by moving averages while the inverse model trains, fixed from then on: the same numbers serve
+    stages 2 and 3 and inference.
+    """
+
+    low: Tensor
+    high: Tensor
+    variance: Tensor
+    updates: Tensor
+
+    def __init__(self, dim: int, decay: float = 0.99) -> None:
+        super().__init__()
+        self.decay = decay
+        self.register_buffer("low", -torch.ones(dim))
+        self.register_buffer("high", torch.ones(dim))
+        self.register_buffer("variance", torch.ones(dim))
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+
+    @torch.no_grad()
+    def update(self, z: Tensor) -> None:
+        """Take in the valid latents ``z`` (N, Dz) of one batch."""
+        if z.shape[0] < 2:
+            return
+        seen = int(self.updates)
+        weight = 1 - min(self.decay, seen / (seen + 1))  # a plain mean at first, then a moving average
+        self.low.lerp_(z.amin(dim=0), weight)
+        self.high.lerp_(z.amax(dim=0), weight)
+        self.variance.lerp_(z.var(dim=0), weight)
+        self.updates += 1
+
+    @property
+    def centre(self) -> Tensor:
+        return (self.low + self.high) / 2
+
+    @property
+    def scale(self) -> Tensor:
+        return _safe_scale(cast(Tensor, self.variance.sqrt()))
+
+    def normalize(self, z: Tensor) -> Tensor:
+        return (z - self.centre) / self.scale

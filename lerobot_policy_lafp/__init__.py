@@ -1,0 +1,5 @@
+"""LeRobot imports this module by the distribution's name; importing it registers what `lerobot_lafp` offers."""
+
+from lerobot_lafp.configuration_lafp import LAFPConfig
+
+__all__ = ["LAFPConfig"]

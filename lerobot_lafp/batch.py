@@ -70,7 +70,8 @@ def read_batch(batch: Mapping[str, Any], config: LAFPConfig, normalizer: Observa
                 f"{deltas}. Load the dataset with the delta_timestamps of this configuration (lerobot-train does)."
             )
     pad = _observation_padding(batch, keys, observation[keys[0]])
-    _check_finite({k: observation[k] for k in normalizer.vector_shapes}, ~pad, batch)
+    _check_finite({key: batch[key] for key in normalizer.vector_shapes}, ~pad, batch)
+    _check_statistics({key: observation[key] for key in normalizer.vector_shapes}, ~pad)
 
     valid = ~(pad[:, frames_at[1:]] | pad[:, frames_at[:-1]])
     actions, labeled = _actions(batch, config, like=pad)
@@ -125,13 +126,28 @@ def _actions(batch: Mapping[str, Any], config: LAFPConfig, like: Tensor) -> tupl
 def _check_finite(tensors: Mapping[str, Tensor], used: Tensor, batch: Mapping[str, Any]) -> None:
     """Raise if an entry that will be learnt from, ``used`` (B, T), is NaN or infinite."""
     for key, x in tensors.items():
-        bad = (~torch.isfinite(x)).flatten(2).any(dim=2) & used
+        bad = _not_finite(x, used)
         if bool(bad.any()):
             row = int(bad.any(dim=1).nonzero()[0])
             index = batch.get("episode_index")
             where = f" in episode {int(index.reshape(-1)[row])}" if index is not None else ""
-            mend = "" if key != ACTION else " or leave it out of --policy.labeled_episodes,"
+            mend = ", or leave it out of --policy.labeled_episodes" if key == ACTION else ""
             raise ValueError(
-                f"`{key}` holds NaN or infinite values{where}. Repair that episode, leave it out with "
-                f"--dataset.episodes,{mend} then train again."
+                f"`{key}` holds NaN or infinite values{where}. Repair that episode, or delete it with "
+                f"lerobot-edit-dataset --operation.type=delete_episodes{mend}; then train again."
             )
+
+
+def _check_statistics(normalized: Mapping[str, Tensor], used: Tensor) -> None:
+    """Raise if finite states became NaN by their normalisation: one bad episode spoils a dataset's statistics."""
+    for key, x in normalized.items():
+        if bool(_not_finite(x, used).any()):
+            raise ValueError(
+                f"The dataset's statistics of `{key}` are NaN or infinite, because some episode is. Delete that "
+                "episode with lerobot-edit-dataset --operation.type=delete_episodes, which computes them anew."
+            )
+
+
+def _not_finite(x: Tensor, used: Tensor) -> Tensor:
+    """(B, T), true where a frame of ``x`` (B, T, ..), or (B, ..) of one frame, is used and not finite."""
+    return (~torch.isfinite(x)).reshape(*used.shape, -1).any(dim=-1) & used

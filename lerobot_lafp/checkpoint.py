@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: Prefix of a weight's name -> position in ``stage_steps`` of the stage that trains it.
-_OWNER = {"latent_action_model.": 0, "latent_policy.": 1, "average_policy.": 1, "action_decoder.": 2, "chunk_moments.": 2}
+_OWNER = {
+    "latent_action_model.": 0,
+    "latent_policy.": 1,
+    "average_policy.": 1,
+    "action_decoder.": 2,
+    "chunk_moments.": 2,
+}
 
 
 def load_weights(policy: "LAFPPolicy", file: str) -> None:
@@ -109,5 +115,3 @@ def _resuming() -> bool:
         return bool(json.loads(Path(path).read_text()).get("resume", False))
     except (json.JSONDecodeError, UnicodeDecodeError):
         return False
-
-

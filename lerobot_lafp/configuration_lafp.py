@@ -185,9 +185,10 @@ class LAFPConfig(PreTrainedConfig):
             )
 
     def _check_ranges(self) -> None:
-        positive = ("token_dim", "latent_dim", "codebook_size", "codebook_heads", "pixel_target_size", "flow_draws")
-        positive += ("latent_model_dim", "policy_dim", "policy_layers", "num_flow_steps", "decoder_dim")
-        for name in positive:
+        observation = ("token_dim",)
+        latent_action = ("latent_dim", "codebook_size", "codebook_heads", "pixel_target_size", "latent_model_dim")
+        policy = ("policy_dim", "policy_layers", "num_flow_steps", "flow_draws")
+        for name in (*observation, *latent_action, *policy, "decoder_dim"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         if not 0.0 <= self.interpolation_tau_min <= self.interpolation_tau_max <= 1.0:
@@ -200,9 +201,7 @@ class LAFPConfig(PreTrainedConfig):
         if self.label_weight < 0:
             raise ValueError(f"`label_weight` must not be negative, got {self.label_weight}.")
         if self.bottleneck == "vq" and self.latent_dim % self.codebook_heads:
-            raise ValueError(
-                f"`codebook_heads` ({self.codebook_heads}) must divide `latent_dim` ({self.latent_dim})."
-            )
+            raise ValueError(f"`codebook_heads` ({self.codebook_heads}) must divide `latent_dim` ({self.latent_dim}).")
         if self.resize_shape is not None and min(self.resize_shape) < 8:
             raise ValueError(f"`resize_shape` must be at least 8 pixels a side, got {self.resize_shape}.")
         if self.pretrained_backbone_weights and self.vision_encoder != "resnet18":
@@ -212,8 +211,7 @@ class LAFPConfig(PreTrainedConfig):
             )
         if self.latent_source == "actions" and self.stage != "joint":
             raise ValueError(
-                "`latent_source=actions` has a single stage: use --policy.stage=joint, "
-                f"got stage={self.stage}."
+                f"`latent_source=actions` has a single stage: use --policy.stage=joint, got stage={self.stage}."
             )
 
     def _check_labeled_episodes(self) -> None:
@@ -225,8 +223,7 @@ class LAFPConfig(PreTrainedConfig):
             )
         if len(set(self.labeled_episodes)) != len(self.labeled_episodes) or min(self.labeled_episodes) < 0:
             raise ValueError(
-                "`labeled_episodes` must be distinct episode indices of 0 or more, got "
-                f"{self.labeled_episodes}."
+                f"`labeled_episodes` must be distinct episode indices of 0 or more, got {self.labeled_episodes}."
             )
 
     # --- What LeRobot asks of a policy configuration -------------------------------------------------------
@@ -366,7 +363,7 @@ class LAFPConfig(PreTrainedConfig):
             ValueError: A feature that the policy was trained with is missing or has another shape, or the stage
                 needs actions and there are none.
         """
-        self.input_features = dict(self.input_features or {})
+        self.input_features: dict[str, PolicyFeature] = dict(self.input_features or {})
         if self.latent_features is None:
             self.latent_features = sorted(self.input_features)
         for key in self.latent_features:
@@ -391,7 +388,9 @@ class LAFPConfig(PreTrainedConfig):
                 "latent_action and latent_policy."
             )
         if self.action_dim is not None and not self.output_features:
-            self.output_features = {ACTION: PolicyFeature(FeatureType.ACTION, (self.action_dim,))}
+            self.output_features: dict[str, PolicyFeature] = {
+                ACTION: PolicyFeature(FeatureType.ACTION, (self.action_dim,))
+            }
         if self.stage == "action_decoder":
             for key, feature in features.items():
                 is_state = key.startswith("observation.") and feature["dtype"] not in ("image", "video", "string")

@@ -214,7 +214,8 @@ class LatentActionModel(nn.Module):
 
     def predict_actions(self, z: Tensor) -> Tensor:
         """The action head's chunk for raw latents ``z`` (B, L, Dz): (B, L, k, A), each relative as it was trained."""
-        assert self.action_head is not None and self.action_moments is not None
+        assert self.action_head is not None
+        assert self.action_moments is not None
         out = rearrange(self.action_head(z), "b l (k a) -> b l k a", k=self.frame_offset)
         return self.action_moments.unnormalize(out)
 
@@ -226,7 +227,8 @@ class LatentActionModel(nn.Module):
             actions: Targets, (B, L, k, A); where not labelled they may hold anything, NaN included.
             labeled: (B, L, k), true where the action is known and within the episode.
         """
-        assert self.action_head is not None and self.action_moments is not None
+        assert self.action_head is not None
+        assert self.action_moments is not None
         if self.training:
             self.action_moments.update(actions[labeled])
         target = self.action_moments.normalize(actions)

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, cast
 
 import torch
 from lerobot.policies.pretrained import PreTrainedPolicy
-from lerobot.utils.constants import ACTION, OBS_STATE
+from lerobot.utils.constants import OBS_STATE
 from torch import Tensor, nn
 
 from .action_decoder import ActionDecoder
@@ -42,8 +42,8 @@ class LAFPPolicy(PreTrainedPolicy):
         load_backbone: Fetch ``pretrained_backbone_weights``. Off when a checkpoint's own weights follow.
     """
 
-    config_class = LAFPConfig  # type: ignore[assignment]
-    name = "lafp"  # type: ignore[assignment]
+    config_class = LAFPConfig
+    name = "lafp"
     config: LAFPConfig
     stage_steps: Tensor
 
@@ -168,7 +168,7 @@ class LAFPPolicy(PreTrainedPolicy):
             held = {id(p) for p in frozen.parameters()}
             yield from (p for p in module.parameters() if id(p) not in held)
 
-    def get_optim_params(self) -> list[nn.Parameter]:  # type: ignore[override]
+    def get_optim_params(self) -> list[nn.Parameter]:
         """The parameters of the stage in training."""
         return list(self._trained_parameters())
 
@@ -184,7 +184,7 @@ class LAFPPolicy(PreTrainedPolicy):
 
     # --- Training ------------------------------------------------------------------------------------------
 
-    def forward(  # type: ignore[override]
+    def forward(
         self, batch: dict[str, Tensor], reduction: Literal["mean", "none"] = "mean"
     ) -> tuple[Tensor, dict[str, float]]:
         """The loss of the stage in training.
@@ -251,8 +251,8 @@ class LAFPPolicy(PreTrainedPolicy):
         assert decoder is not None
         rows = data.labeled.any(dim=1)
         loss = torch.zeros_like(rows, dtype=data.actions.dtype)
-        if not bool(rows.any()):
-            return loss
+        if not bool(rows.any()):  # no label in this batch; the zero stays on the graph, for ``backward``
+            return loss + 0.0 * sum(p.sum() for p in decoder.parameters())
         history = {key: x[rows] for key, x in data.history.items()}
         with torch.set_grad_enabled(self.config.finetune_policy and torch.is_grad_enabled()):
             policy = self.latent_policy if self.config.finetune_policy else self.acting_policy
@@ -302,14 +302,13 @@ class LAFPPolicy(PreTrainedPolicy):
         if self.latent_policy in self._trained_modules() and self.average_policy is not None:
             done = int(self.stage_steps[STAGES.index("latent_policy")])
             update_average(self.average_policy, self.latent_policy, config.ema_decay, done)
-        if stage == "joint":
-            self.stage_steps[:2] += 1
-            if self._saw_labels and (self.action_decoder is not None or self.chunk_moments is not None):
-                self.stage_steps[2] += 1
-        else:
-            index = STAGES.index(stage)
-            self.stage_steps[index] += 1
-            self.stage_steps[index + 1 :] = 0  # what was built on the old weights is stale
+        trained = STAGES if stage == "joint" else (stage,)
+        for index in map(STAGES.index, trained):
+            # A decoder that was shown no label is not a trained one.
+            if STAGES[index] != "action_decoder" or self._saw_labels:
+                self.stage_steps[index] += 1
+        if stage != "joint":
+            self.stage_steps[STAGES.index(stage) + 1 :] = 0  # what was built on the old weights is stale
 
     def _settle_update(self) -> None:
         """Make up for an ``update`` that a training loop other than LeRobot's did not call."""
@@ -340,7 +339,7 @@ class LAFPPolicy(PreTrainedPolicy):
         return [*self.normalizer.recorded, *self.normalizer.vector_shapes]
 
     @torch.no_grad()
-    def select_action(self, batch: dict[str, Tensor], noise: Tensor | None = None) -> Tensor:  # type: ignore[override]
+    def select_action(self, batch: dict[str, Tensor], noise: Tensor | None = None) -> Tensor:
         """One action (B, A) for the present observation; a new chunk every ``n_action_steps`` calls.
 
         Args:
@@ -361,9 +360,7 @@ class LAFPPolicy(PreTrainedPolicy):
         return self._chunk.popleft()
 
     @torch.no_grad()
-    def predict_action_chunk(  # type: ignore[override]
-        self, batch: dict[str, Tensor], noise: Tensor | None = None, **kwargs: Any
-    ) -> Tensor:
+    def predict_action_chunk(self, batch: dict[str, Tensor], noise: Tensor | None = None, **kwargs: Any) -> Tensor:
         """A whole chunk (B, H, A) for the observation in ``batch``; keeps no history of its own.
 
         Args:
@@ -395,7 +392,7 @@ class LAFPPolicy(PreTrainedPolicy):
             actions = self.action_decoder(z, self._decoder_observation(tokens, history))
         if self.config.relative_actions:
             actions = actions + raw[OBS_STATE][:, -1:].to(actions)
-        return cast(Tensor, actions)
+        return actions
 
     def _require_acting(self) -> None:
         """Only a policy with a trained decoder acts; or an untouched one in stage ``joint``, for LeRobot's tests."""
@@ -418,7 +415,7 @@ class LAFPPolicy(PreTrainedPolicy):
     # --- Loading -------------------------------------------------------------------------------------------
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
+    def from_pretrained(
         cls, pretrained_name_or_path: str | Path, *, config: LAFPConfig | None = None, **kwargs: Any
     ) -> Self:
         """Load a checkpoint (a folder or a Hub repository); see ``PreTrainedPolicy.from_pretrained``."""
@@ -429,7 +426,7 @@ class LAFPPolicy(PreTrainedPolicy):
         )
 
     @classmethod
-    def _load_as_safetensor(cls, model: Self, model_file: str, map_location: str, strict: bool) -> Self:  # type: ignore[override]
+    def _load_as_safetensor(cls, model: Self, model_file: str, map_location: str, strict: bool) -> Self:
         load_weights(model, model_file)
         return model
 
@@ -446,8 +443,8 @@ def _check_dataset(config: LAFPConfig, meta: Any) -> None:
         if config.labels_repo_id != meta.repo_id and config.stage != "latent_policy":
             raise ValueError(
                 f"`labeled_episodes` was chosen for dataset {config.labels_repo_id}, but this is {meta.repo_id}. If "
-                "all of its episodes are labelled, pass --policy.labeled_episodes=null; else pass a list for it together "
-                f"with --policy.labels_repo_id={meta.repo_id}."
+                "all of its episodes are labelled, pass --policy.labeled_episodes=null; else pass a list for it "
+                f"together with --policy.labels_repo_id={meta.repo_id}."
             )
         if config.labels_repo_id == meta.repo_id and max(config.labeled_episodes) >= meta.total_episodes:
             raise ValueError(

@@ -1,5 +1,7 @@
 """Building blocks that more than one stage uses."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -8,7 +10,7 @@ def mlp(in_dim: int, hidden: int, out_dim: int, layers: int = 3) -> nn.Sequentia
     """A plain perceptron of ``layers`` linear layers with SiLU between them."""
     dims = [in_dim, *[hidden] * (layers - 1)]
     body: list[nn.Module] = []
-    for a, b in zip(dims[:-1], dims[1:], strict=True):
+    for a, b in pairwise(dims):
         body += [nn.Linear(a, b), nn.SiLU()]
     return nn.Sequential(*body, nn.Linear(dims[-1], out_dim))
 

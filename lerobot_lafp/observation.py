@@ -214,13 +214,9 @@ class ObservationEncoder(nn.Module):
         encoders: dict[str, nn.Module] = {}
         for key, shape in image_shapes.items():
             small = vision_encoder == "small_conv" or (vision_encoder == "auto" and max(shape[1:]) <= SMALL_IMAGE)
-            encoders[key] = (
-                SmallConvEncoder(shape, token_dim) if small else ResNetEncoder(token_dim, backbone_weights)
-            )
+            encoders[key] = SmallConvEncoder(shape, token_dim) if small else ResNetEncoder(token_dim, backbone_weights)
         for key, width in vectors.items():
-            encoders[key] = nn.Sequential(
-                nn.Linear(width, token_dim), nn.SiLU(), nn.Linear(token_dim, token_dim)
-            )
+            encoders[key] = nn.Sequential(nn.Linear(width, token_dim), nn.SiLU(), nn.Linear(token_dim, token_dim))
         self.encoders = nn.ModuleDict({module_key(key): module for key, module in encoders.items()})
 
     @property

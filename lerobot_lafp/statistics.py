@@ -1,7 +1,5 @@
 """Statistics that live in the checkpoint: buffers that training fills and inference only reads."""
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
@@ -113,7 +111,7 @@ class LatentStatistics(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        return _safe_scale(cast(Tensor, self.variance.sqrt()))
+        return _safe_scale(self.variance.sqrt())
 
     def normalize(self, z: Tensor) -> Tensor:
         return (z - self.centre) / self.scale

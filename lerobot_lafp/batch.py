@@ -19,7 +19,8 @@ class TrainingBatch:
 
     Attributes:
         history: The frames the latent policy sees, every tensor (B, T, ..), normalised.
-        frames: The frames at 0, k, .. between which latents are inferred, (B, L+1, ..), normalised.
+        frames: The frames at 0, k, .. between which latents are inferred, (B, L+1, ..), normalised; zero beyond
+            the episode, since a mask on the loss alone would let a NaN into the gradient.
         valid: (B, L), false for latents that reach beyond the episode.
         actions: (B, H, A) as recorded (stage 1: the first k); empty where there are none.
         labeled: (B, H), true where the action may be used and lies within the episode.
@@ -81,12 +82,18 @@ def read_batch(batch: Mapping[str, Any], config: LAFPConfig, normalizer: Observa
         origins = raw_state[:, frames_at] if raw_state.ndim == 3 else raw_state.unsqueeze(1)
     return TrainingBatch(
         history=select_frames(observation, history_at),
-        frames=select_frames(observation, frames_at),
+        frames=_zero_where(pad[:, frames_at], select_frames(observation, frames_at)),
         valid=valid,
         actions=actions,
         labeled=labeled,
         origins=origins,
     )
+
+
+def _zero_where(pad: Tensor, observation: Observation) -> Observation:
+    """Every tensor (B, T, ..) with zeros where ``pad`` (B, T)."""
+    masks = {key: pad.reshape(*pad.shape, *[1] * (x.ndim - 2)) for key, x in observation.items()}
+    return {key: torch.where(masks[key], torch.zeros_like(x), x) for key, x in observation.items()}
 
 
 def _observation_padding(batch: Mapping[str, Any], keys: list[str], like: Tensor) -> Tensor:

@@ -14,6 +14,9 @@ from lerobot.utils.constants import ACTION, OBS_STATE
 
 Stage = Literal["joint", "latent_action", "latent_policy", "action_decoder"]
 
+#: The stages in order; each builds on the checkpoint of the one before.
+STAGES = ("latent_action", "latent_policy", "action_decoder")
+
 #: Peak learning rate a stage trains with when ``optimizer_lr`` is left unset.
 DEFAULT_LR: dict[str, float] = {
     "joint": 5e-4,
@@ -53,6 +56,7 @@ class LAFPConfig(PreTrainedConfig):
             a state that first appears in the dataset of stage 3 is for the decoder alone.
         action_dim: ``A``. Filled in by the first dataset with actions and kept from then on.
         action_names: Names of the action's dimensions, as the dataset gives them.
+        normalization_mapping: What LeRobot's processors do: nothing. The model normalises, from buffers of its own.
 
         resize_shape: (height, width) in pixels that images are resized to on the way in. Unset: as they are.
         vision_encoder: ``small_conv`` for little images, ``resnet18`` (torchvision, GroupNorm); ``auto`` takes

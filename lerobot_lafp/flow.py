@@ -81,7 +81,7 @@ def integrate(
         moves = then > now
         if tau is not None and not bool(moves.any()):
             continue
-        output = predictor(z, now)
+        output = predictor(z, now).to(z.dtype)  # mixed precision: the state keeps its own
         if prediction == "sample":
             weight = torch.where(moves, (then - now) / (1 - now).clamp(min=torch.finfo(z.dtype).eps), 0.0)
             z = torch.lerp(z, output, expand_time(weight, z).clamp(max=1.0))

@@ -59,7 +59,9 @@ class VectorQuantized(nn.Module):
 
     def forward(self, z: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         rows = z[valid]
-        if rows.shape[0] == 0:
+        # An evaluation must not be what initialises the codebook (by k-means, on first use).
+        unborn = not self.training and not bool(self.quantize.codebook.any())
+        if rows.shape[0] == 0 or unborn:
             return z, z.new_zeros(())
         quantized, _, loss = self.quantize(rows.unsqueeze(0))
         # Padded transitions keep a value of their own; no loss ever sees it.
@@ -69,7 +71,7 @@ class VectorQuantized(nn.Module):
 class PixelPredictor(nn.Module):
     """The FDM for a small camera: (condition, o_t) -> o^_{t+k}, as a change to o_t, at most ``size`` pixels a side."""
 
-    def __init__(self, image_shape: tuple[int, int, int], cond_dim: int, size: int, width: int = 32) -> None:
+    def __init__(self, image_shape: tuple[int, int, int], cond_dim: int, size: int, width: int = 16) -> None:
         super().__init__()
         self.size = size
         height, breadth = shrink(torch.zeros(1, 1, *image_shape), size).shape[-2:]

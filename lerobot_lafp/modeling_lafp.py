@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .action_decoder import ActionDecoder
 from .batch import TrainingBatch, read_batch
 from .checkpoint import load_weights, refuse_resume_of_another_stage
-from .configuration_lafp import LAFPConfig
+from .configuration_lafp import STAGES, LAFPConfig
 from .latent_action_model import LatentActionModel
 from .latent_policy import BehaviorCloningPolicy, FlowPolicy, LatentPolicy, update_average
 from .networks import mean_over_valid
@@ -27,9 +27,6 @@ from .observation import Observation, ObservationEncoder, ObservationNormalizer
 from .statistics import RunningMoments
 
 logger = logging.getLogger(__name__)
-
-#: The three stages in order; their steps are counted in ``LAFPPolicy.stage_steps``.
-STAGES = ("latent_action", "latent_policy", "action_decoder")
 
 
 class LAFPPolicy(PreTrainedPolicy):
@@ -61,7 +58,7 @@ class LAFPPolicy(PreTrainedPolicy):
             config.action_dim = config.action_feature.shape[0]
         if dataset_meta is not None:
             _check_dataset(config, dataset_meta)
-        self._build(config, dataset_stats, config.pretrained_backbone_weights if load_backbone else None)
+        self._build(config, dataset_stats, load_backbone)
         # Optimiser steps that each stage of ``STAGES`` has been trained for: who may act, who may build on whom.
         self.register_buffer("stage_steps", torch.zeros(len(STAGES), dtype=torch.long))
         self._freeze()
@@ -71,19 +68,17 @@ class LAFPPolicy(PreTrainedPolicy):
 
     # --- Building ------------------------------------------------------------------------------------------
 
-    def _build(
-        self, config: LAFPConfig, stats: Mapping[str, dict[str, Any]] | None, backbone_weights: str | None
-    ) -> None:
-        imagenet = config.pretrained_backbone_weights is not None
+    def _build(self, config: LAFPConfig, stats: Mapping[str, dict[str, Any]] | None, load_backbone: bool) -> None:
+        backbone = config.pretrained_backbone_weights
         vector_shapes = {**config.vector_shapes, **config.decoder_vector_shapes}
         self.normalizer = ObservationNormalizer(
-            config.camera_shapes, vector_shapes, stats, config.resize_shape, imagenet
+            config.camera_shapes, vector_shapes, stats, config.resize_shape, imagenet=backbone is not None
         )
         images = self.normalizer.image_shapes
         vectors = {key: int(torch.Size(shape).numel()) for key, shape in config.vector_shapes.items()}
 
         def encoder() -> ObservationEncoder:
-            return ObservationEncoder(images, vectors, config.token_dim, config.vision_encoder, backbone_weights)
+            return ObservationEncoder(images, vectors, config.token_dim, config.vision_encoder, backbone, load_backbone)
 
         self.latent_action_model: LatentActionModel | None = None
         self.action_decoder: ActionDecoder | None = None

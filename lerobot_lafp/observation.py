@@ -144,23 +144,36 @@ class ResNetEncoder(nn.Sequential):
         token_dim: D.
         weights: A torchvision weights name, or the path of a local state dict (.safetensors, or .pth read with
             ``weights_only``). Unset: random.
+        load: Read ``weights``; off when those of a checkpoint follow, whose layers are still the same.
     """
 
-    def __init__(self, token_dim: int, weights: str | None = None) -> None:
+    def __init__(self, token_dim: int, weights: str | None = None, load: bool = True) -> None:
         def group_norm(channels: int) -> nn.Module:
             return nn.GroupNorm(channels // 16, channels)
 
         norm = torchvision.ops.FrozenBatchNorm2d if weights else group_norm
         net = torchvision.models.resnet18(weights=None, norm_layer=norm)
-        if weights:
-            net.load_state_dict(_load_backbone(weights), strict=False)
+        if weights and load:
+            _load_backbone(net, weights)
         body = list(net.children())[:-2]
         super().__init__(
             *body, nn.Conv2d(512, 64, 1), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(64 * 16, token_dim)
         )
 
 
-def _load_backbone(weights: str) -> dict[str, Tensor]:
+def _load_backbone(net: nn.Module, weights: str) -> None:
+    state, own = _read_backbone(weights), net.state_dict()
+    unfit = [k for k, v in own.items() if not k.startswith("fc.") and (k not in state or state[k].shape != v.shape)]
+    more = [k for k in state if k.startswith("layer") and k not in own and not k.endswith("num_batches_tracked")]
+    if unfit or more:
+        raise ValueError(
+            f"`pretrained_backbone_weights={weights}` is not a ResNet-18 of torchvision: it "
+            f"{'lacks or misshapes' if unfit else 'also holds'} {(unfit or more)[:3]}."
+        )
+    net.load_state_dict({k: state[k] for k in own if not k.startswith("fc.")}, strict=False)
+
+
+def _read_backbone(weights: str) -> dict[str, Tensor]:
     path = Path(weights).expanduser()
     if path.is_file():
         if path.suffix == ".safetensors":
@@ -182,10 +195,7 @@ def _load_backbone(weights: str) -> dict[str, Tensor]:
                 f"`pretrained_backbone_weights={weights}` could not be downloaded ({error}). Download it elsewhere "
                 "and give the path of the file, or leave the option out to train from random weights."
             ) from error
-    missing = [k for k in ("conv1.weight", "layer4.1.conv2.weight") if k not in state]
-    if missing:
-        raise ValueError(f"`pretrained_backbone_weights={weights}` holds no ResNet-18: it lacks {missing}.")
-    return {k: v for k, v in state.items() if not k.startswith("fc.")}
+    return dict(state)
 
 
 class ObservationEncoder(nn.Module):
@@ -197,6 +207,7 @@ class ObservationEncoder(nn.Module):
         token_dim: D.
         vision_encoder: ``auto`` takes ``small_conv`` up to ``SMALL_IMAGE`` pixels a side.
         backbone_weights: See ``ResNetEncoder``.
+        load_backbone: See ``ResNetEncoder``.
     """
 
     def __init__(
@@ -206,6 +217,7 @@ class ObservationEncoder(nn.Module):
         token_dim: int,
         vision_encoder: VisionEncoder = "auto",
         backbone_weights: str | None = None,
+        load_backbone: bool = True,
     ) -> None:
         super().__init__()
         self.keys = [*image_shapes, *vectors]
@@ -214,7 +226,11 @@ class ObservationEncoder(nn.Module):
         encoders: dict[str, nn.Module] = {}
         for key, shape in image_shapes.items():
             small = vision_encoder == "small_conv" or (vision_encoder == "auto" and max(shape[1:]) <= SMALL_IMAGE)
-            encoders[key] = SmallConvEncoder(shape, token_dim) if small else ResNetEncoder(token_dim, backbone_weights)
+            encoders[key] = (
+                SmallConvEncoder(shape, token_dim)
+                if small
+                else ResNetEncoder(token_dim, backbone_weights, load_backbone)
+            )
         for key, width in vectors.items():
             encoders[key] = nn.Sequential(nn.Linear(width, token_dim), nn.SiLU(), nn.Linear(token_dim, token_dim))
         self.encoders = nn.ModuleDict({module_key(key): module for key, module in encoders.items()})

@@ -100,6 +100,7 @@ class LatentStatistics(nn.Module):
             return
         seen = int(self.updates)
         weight = 1 - min(self.decay, seen / (seen + 1))  # a plain mean at first, then a moving average
+        z = z.to(self.low.dtype)
         self.low.lerp_(z.amin(dim=0), weight)
         self.high.lerp_(z.amax(dim=0), weight)
         self.variance.lerp_(z.var(dim=0), weight)

@@ -1,0 +1,20 @@
+# `make demo` and `make test` install all they need into .venv; nothing has to be there but python3 and make.
+
+.PHONY: demo test lint clean
+
+demo: .venv/installed
+	.venv/bin/lafp demo configs/two_way
+
+test: .venv/installed
+	.venv/bin/python -m pytest
+
+lint: .venv/installed
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+.venv/installed: pyproject.toml constraints.txt overrides.txt tools/bootstrap.sh
+	tools/bootstrap.sh
+
+clean:
+	rm -rf .venv .venv-uv .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,67 @@
+"""What every benchmark writes beside its numbers, and how they are summed up."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def provenance() -> dict[str, Any]:
+    """Command, commit, versions and machine of this run."""
+    root = Path(__file__).parent.parent
+    commit = _git(root, "rev-parse", "HEAD")
+    changed = bool(_git(root, "status", "--porcelain", "--untracked-files=no", "--", "lerobot_lafp", "configs"))
+    packages = ("lerobot_policy_lafp", "lerobot", "torch", "diffusers", "gym-pusht", "gymnasium", "numpy")
+    return {
+        "command": " ".join(["python", os.path.relpath(sys.argv[0], root), *sys.argv[1:]]),
+        "commit": f"{commit}{' with uncommitted changes' if changed else ''}",
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "machine": {"system": platform.system(), "processor": _processor(), "cores": os.cpu_count()},
+    }
+
+
+def _git(root: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def read_evaluation(folder: Path) -> dict[str, list[Any]]:
+    """Per-episode results of one ``lerobot-eval`` run (its ``eval_info.json``), for an environment of one task.
+
+    Returns:
+        ``max_rewards``, ``sum_rewards`` and ``successes``, one entry an episode.
+    """
+    metrics = json.loads((folder / "eval_info.json").read_text())["per_task"][0]["metrics"]
+    return {key: metrics[key] for key in ("max_rewards", "sum_rewards", "successes")}
+
+
+def mean_ci95(values: list[float] | list[bool], resamples: int = 10_000) -> dict[str, Any]:
+    """Mean over episodes with its 95 % bootstrap interval: {"mean", "ci95", "episodes"}."""
+    x = np.asarray(values, dtype=float)
+    rng = np.random.default_rng(0)
+    means = x[rng.integers(len(x), size=(resamples, len(x)))].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return {"mean": round(x.mean(), 4), "ci95": [round(low, 4), round(high, 4)], "episodes": len(x)}
+
+
+def write_result(name: str, result: dict[str, Any]) -> Path:
+    """Write ``result`` as ``benchmarks/results/<name>.json``."""
+    path = RESULTS / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    return path

@@ -1,0 +1,53 @@
+"""The demo as a result: `lafp demo` from the start, its outcomes per episode as JSON, its figure for the README.
+
+python benchmarks/two_way_demo.py
+"""
+
+import shutil
+import time
+from pathlib import Path
+
+from record import mean_ci95, provenance, write_result
+
+from lerobot_lafp.demo import EVALUATION_SEED, METHODS, NUM_DEMONSTRATIONS, NUM_LABELED, run_demo, summarize, table
+from lerobot_lafp.envs.two_way import read_episodes
+
+ROOT = Path(__file__).parent.parent
+OUTPUT = Path("outputs/benchmarks/two_way_demo")
+
+
+def main() -> None:
+    start = time.monotonic()
+    run_demo([str(ROOT / "configs" / "two_way"), f"--output_dir={OUTPUT}"])
+    seconds = round(time.monotonic() - start)
+    episodes = {
+        method: read_episodes(OUTPUT / run / "evaluation" / "episodes.jsonl") for method, run in METHODS.items()
+    }
+    rows = {method: summarize(of_method) for method, of_method in episodes.items()}
+    result = {
+        "task": "two_way",
+        "methods": {
+            method: {
+                "success": mean_ci95([episode.is_success for episode in of_method]),
+                **rows[method],
+                "outcomes": [
+                    {"seed": e.seed, "mode": e.mode, "is_success": e.is_success, "touched": e.touched}
+                    for e in of_method
+                ],
+            }
+            for method, of_method in episodes.items()
+        },
+        "demonstrations": {"episodes": NUM_DEMONSTRATIONS, "labeled": NUM_LABELED, "seed": 0},
+        "seeds": {"training": [1000], "evaluation": [EVALUATION_SEED, EVALUATION_SEED + len(episodes["LAFP"]) - 1]},
+        # Of a demo that was interrupted, what the last call took.
+        "seconds": seconds,
+        "provenance": provenance(),
+    }
+    path = write_result("two_way_demo", result)
+    (ROOT / "docs").mkdir(exist_ok=True)
+    shutil.copy(OUTPUT / "demo.png", ROOT / "docs" / "demo.png")
+    print(f"\n{table(rows)}\n\nwritten to {path}; figure: docs/demo.png")
+
+
+if __name__ == "__main__":
+    main()

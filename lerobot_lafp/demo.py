@@ -1,0 +1,152 @@
+"""``lafp demo``: what LAFP is for, on a task with a known answer, from demonstrations to one table.
+
+Every row is a real run: trained by ``lerobot-train`` and evaluated by ``lerobot-eval``. The same command goes on
+where an interrupted one stopped.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .envs.demonstrator import write_demonstrations
+from .envs.figures import draw_trajectories, write_side_by_side_video
+from .envs.two_way import Episode, read_episodes
+from .runs import CommandError, last_checkpoint, run_command, train
+
+USAGE = """lafp demo [FOLDER] [--output_dir=DIR] [--episodes=N] [--smoke]
+
+Writes demonstrations of the embedded two-way task (reach a goal, passing an obstacle on the left or on the right),
+trains LAFP and its rivals on them, evaluates each on the same episodes, and prints one table. FOLDER holds the
+configurations (default: configs/two_way). --smoke trains for a few steps only: the path is the same, the numbers
+mean nothing.
+"""
+
+NUM_DEMONSTRATIONS = 300
+NUM_LABELED = 10
+EVALUATION_SEED = 100_000
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of the demo.
+
+    Attributes:
+        name: Its folder within the demo's.
+        config: Its configuration within FOLDER.
+        start: The run whose checkpoint it starts from.
+        options: Options beside the configuration.
+    """
+
+    name: str
+    config: str
+    start: str | None = None
+    options: tuple[str, ...] = ()
+
+
+RUNS = (
+    Run("lafp/latent_action", "1_latent_action.yaml"),
+    Run("lafp/latent_policy", "2_latent_policy.yaml", "lafp/latent_action"),
+    Run("lafp/action_decoder", "3_action_decoder.yaml", "lafp/latent_policy"),
+    Run("bc/latent_policy", "2_latent_policy.yaml", "lafp/latent_action", ("--policy.policy_head=bc",)),
+    Run("bc/action_decoder", "3_action_decoder.yaml", "bc/latent_policy"),
+    Run("direct/action_decoder", "3_action_decoder.yaml", "lafp/latent_policy", ("--policy.decoder_input=direct",)),
+    Run("few_labels", "few_labels.yaml"),
+)
+
+#: Row of the table -> the run that acts.
+METHODS = {
+    "LAFP": "lafp/action_decoder",
+    "BC (LAOM)": "bc/action_decoder",
+    "LAFP, decoder on direct samples": "direct/action_decoder",
+    "few labels only (flow on actions)": "few_labels",
+}
+
+
+def run_demo(arguments: Sequence[str]) -> None:
+    """Run the demo as ``USAGE`` says.
+
+    Raises:
+        CommandError: The configurations are missing, or a training or evaluation failed.
+    """
+    parser = argparse.ArgumentParser(prog="lafp demo", usage=USAGE, add_help=False)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("configs/two_way"))
+    parser.add_argument("--output_dir", type=Path, default=Path("outputs/two_way"))
+    parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--smoke", action="store_true")
+    given = parser.parse_args(arguments)
+    if not given.folder.is_dir():
+        raise CommandError(f"{given.folder} is no folder. Run this in the repository, or name its configs/two_way.")
+    output: Path = given.output_dir
+    smoke = ("--steps=2", "--batch_size=8", "--num_workers=0") if given.smoke else ()
+
+    write_demonstrations(output / "demonstrations", NUM_DEMONSTRATIONS if not smoke else 12, NUM_LABELED)
+    for number, run in enumerate(RUNS, start=1):
+        print(f"\n=== training {number} of {len(RUNS)}: {run.name}", flush=True)
+        start = [] if run.start is None else [f"--policy.path={last_checkpoint(output / run.start)}"]
+        dataset = f"--dataset.root={output / 'demonstrations'}"
+        config = f"--config_path={given.folder / run.config}"
+        train(output / run.name, [config, dataset, *start, *run.options, *smoke])
+    episodes = {}
+    for number, (method, name) in enumerate(METHODS.items(), start=1):
+        print(f"\n=== evaluation {number} of {len(METHODS)}: {method}", flush=True)
+        episodes[method] = _evaluate(output / name, given.episodes)
+    report(output, episodes)
+
+
+def _evaluate(run: Path, num_episodes: int) -> list[Episode]:
+    """The episodes of one ``lerobot-eval`` of a run's checkpoint; read again if it was done before."""
+    folder = run / "evaluation"
+    log = folder / "episodes.jsonl"
+    if not (folder / "eval_info.json").is_file() or len(read_episodes(log)) < num_episodes:
+        log.unlink(missing_ok=True)
+        run_command(
+            "lerobot-eval",
+            [
+                f"--policy.path={last_checkpoint(run)}",
+                "--env.type=lafp_two_way",
+                f"--env.episode_log={log}",
+                f"--eval.n_episodes={num_episodes}",
+                f"--eval.batch_size={min(num_episodes, 50)}",
+                "--eval.use_async_envs=false",
+                f"--seed={EVALUATION_SEED}",
+                f"--output_dir={folder}",
+            ],
+        )
+    return read_episodes(log)[:num_episodes]
+
+
+def report(output: Path, episodes: dict[str, list[Episode]]) -> None:
+    """Print the table; write it with every episode's outcome, a figure and a video."""
+    rows = {method: summarize(of_method) for method, of_method in episodes.items()}
+    (output / "demo.json").write_text(json.dumps(rows, indent=1) + "\n")
+    draw_trajectories(episodes, output / "demo.png")
+    write_side_by_side_video(episodes, output / "demo.mp4")
+    print("\n" + table(rows))
+    print(f"\nfigure: {output / 'demo.png'}\nvideo:  {output / 'demo.mp4'}\nnumbers: {output / 'demo.json'}")
+
+
+def summarize(episodes: Sequence[Episode]) -> dict[str, float | int]:
+    """Shares of the episodes: success, contact with the obstacle, and of those that passed it, the left side."""
+    passed = [episode.mode for episode in episodes if episode.mode != "none"]
+    return {
+        "episodes": len(episodes),
+        "success": sum(episode.is_success for episode in episodes) / len(episodes),
+        "touched": sum(episode.touched for episode in episodes) / len(episodes),
+        "passed_left": passed.count("left"),
+        "passed_right": passed.count("right"),
+    }
+
+
+def table(rows: dict[str, dict[str, float | int]]) -> str:
+    """The rows as a Markdown table."""
+    width = max(len(method) for method in rows)
+    lines = [
+        f"| {'method':{width}} | success | touched the obstacle | passed left / right |",
+        f"|{'-' * (width + 2)}|---------|----------------------|---------------------|",
+    ]
+    for method, row in rows.items():
+        sides = f"{row['passed_left']} / {row['passed_right']}"
+        lines.append(f"| {method:{width}} | {row['success']:7.0%} | {row['touched']:20.0%} | {sides:>19} |")
+    return "\n".join(lines)

@@ -1,0 +1,95 @@
+"""``lafp train``: the three stages in order, each a ``lerobot-train`` run that starts from the one before."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .configuration_lafp import STAGES
+from .runs import CommandError, last_checkpoint, train
+
+USAGE = """lafp train [FOLDER] [--output_dir=DIR] [--STAGE.OPTION=VALUE ..] [lerobot-train options ..]
+
+Trains stages latent_action, latent_policy and action_decoder in order. FOLDER holds one configuration a stage, as
+those in configs/; without it every option comes from the command line. Options are those of lerobot-train and hold
+for all three stages; written --latent_policy.steps=20000, for that stage alone. A stage that is trained already is
+skipped and one that was interrupted is resumed, so the same command goes on where it stopped.
+
+    lafp train configs/pusht_keypoints
+    lafp train --dataset.repo_id=me/pick --policy.labeled_episodes=[0,1,2] --output_dir=outputs/pick
+"""
+
+
+def train_stages(arguments: Sequence[str], until: str = STAGES[-1]) -> Path:
+    """Train the stages up to ``until``, as ``USAGE`` says.
+
+    Returns:
+        The checkpoint of the last stage, for ``--policy.path``.
+
+    Raises:
+        CommandError: The arguments do not fit, or a training failed.
+    """
+    parser = argparse.ArgumentParser(prog="lafp train", usage=USAGE, add_help=False)
+    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("--output_dir", type=Path)
+    given, options = parser.parse_known_args(_with_equal_signs(arguments))
+    configs = {stage: _stage_config(given.folder, stage) for stage in STAGES}
+    previous: Path | None = None
+    for stage in STAGES[: STAGES.index(until) + 1]:
+        output_dir = _output_dir(given.output_dir, configs[stage], stage)
+        train(output_dir, [*_stage_arguments(stage, configs[stage], previous), *_options_of(stage, options)])
+        previous = last_checkpoint(output_dir)
+    assert previous is not None
+    return previous
+
+
+def _with_equal_signs(arguments: Sequence[str]) -> list[str]:
+    """``--option value`` as ``--option=value``, so that every option is one word."""
+    joined: list[str] = []
+    for word in arguments:
+        opens_value = joined and joined[-1].startswith("--") and "=" not in joined[-1]
+        if opens_value and not word.startswith("--"):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def _stage_config(folder: Path | None, stage: str) -> tuple[Path, dict[str, Any]] | None:
+    if folder is None:
+        return None
+    found = sorted(folder.glob(f"*{stage}.yaml"))
+    if len(found) != 1:
+        raise CommandError(
+            f"{folder} must hold one configuration named *{stage}.yaml (see configs/), found {len(found)}."
+        )
+    return found[0], yaml.safe_load(found[0].read_text())
+
+
+def _output_dir(given: Path | None, config: tuple[Path, dict[str, Any]] | None, stage: str) -> Path:
+    if given is not None:
+        return given / stage
+    if config is not None and "output_dir" in config[1]:
+        return Path(config[1]["output_dir"])
+    raise CommandError("--output_dir is missing: say where the checkpoints of the three stages go.")
+
+
+def _stage_arguments(stage: str, config: tuple[Path, dict[str, Any]] | None, previous: Path | None) -> list[str]:
+    arguments = [] if config is None else [f"--config_path={config[0]}"]
+    if previous is not None:
+        return [*arguments, f"--policy.path={previous}", f"--policy.stage={stage}"]
+    return arguments if config is not None else ["--policy.type=lafp", f"--policy.stage={stage}"]
+
+
+def _options_of(stage: str, options: Sequence[str]) -> list[str]:
+    """The options that hold for ``stage``; those for it alone come last, where they win."""
+    not_shared = ("--policy.type=", "--policy.path=", *(f"--{name}." for name in STAGES))
+    shared = [word for word in options if not word.startswith(not_shared)]
+    own = [f"--{word.removeprefix(f'--{stage}.')}" for word in options if word.startswith(f"--{stage}.")]
+    both = [*shared, *own]
+    labels = [word.partition("=")[2] for word in both if word.startswith("--policy.labeled_episodes=")]
+    if stage == "action_decoder" and labels and not any(word.startswith("--dataset.episodes=") for word in both):
+        both.append(f"--dataset.episodes={labels[-1]}")  # the other episodes have nothing to teach it
+    return both

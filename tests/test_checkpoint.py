@@ -1,0 +1,246 @@
+"""Checkpoints come back bit by bit, or not at all."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from lerobot.configs import PreTrainedConfig
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lerobot_lafp import LAFPPolicy
+from lerobot_lafp.configuration_lafp import STAGES
+
+STATE, FRONT, WRIST = "observation.state", "observation.images.front", "observation.images.wrist"
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and a.numpy().tobytes() == b.numpy().tobytes()
+
+
+def edit(folder: Path, change: Callable[[dict[str, Tensor]], Any]) -> None:
+    state = load_file(folder / "model.safetensors")
+    change(state)
+    save_file(state, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("stage", "features", "options"),
+    [
+        *[(stage, (STATE,), {}) for stage in ("joint", *STAGES)],
+        ("joint", (FRONT, WRIST), {"image_target": "features"}),
+        ("joint", (FRONT, STATE), {"image_target": "pixels", "decoder_observation": True}),
+        ("joint", (STATE,), {"bottleneck": "vq"}),
+        ("joint", (STATE,), {"policy_network": "transformer", "ema_decay": 0.0}),
+        ("joint", (STATE,), {"policy_head": "bc"}),
+        ("joint", (STATE,), {"latent_source": "actions"}),
+        ("joint", (FRONT,), {"vision_encoder": "resnet18"}),
+        ("latent_action", (FRONT,), {"actions": False}),
+    ],
+)
+def test_save_and_load_are_bit_exact(
+    stage: str,
+    features: tuple[str, ...],
+    options: dict[str, Any],
+    trained: Callable[..., LAFPPolicy],
+    make_batch: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    policy = trained(stage, *features, **options)
+    policy.save_pretrained(tmp_path)
+    loaded = LAFPPolicy.from_pretrained(tmp_path)
+    state, own = loaded.state_dict(), policy.state_dict()
+    assert state.keys() == own.keys()
+    assert [name for name in own if not same_bits(own[name], state[name])] == []
+    batch, losses = make_batch(policy.config, seed=1), []
+    for model in (policy.eval(), loaded):
+        torch.manual_seed(0)
+        with torch.no_grad():
+            losses.append(model.forward(batch, reduction="none")[0])
+    assert torch.equal(*losses)
+    if stage in ("joint", "action_decoder"):
+        observation = {key: batch[key][:, 0] for key in features}
+        torch.manual_seed(0)
+        actions = policy.predict_action_chunk(observation)
+        torch.manual_seed(0)
+        assert torch.equal(actions, loaded.predict_action_chunk(observation))
+
+
+def test_a_configuration_of_ones_own_may_be_given(trained: Callable[..., LAFPPolicy], tmp_path: Path) -> None:
+    trained("joint").save_pretrained(tmp_path)
+    assert LAFPPolicy.from_pretrained(tmp_path).config.num_flow_steps == 3
+    config = PreTrainedConfig.from_pretrained(tmp_path, cli_overrides=["--num_flow_steps=5", "--n_action_steps=1"])
+    policy = LAFPPolicy.from_pretrained(tmp_path, config=config)
+    assert policy.latent_policy.num_steps == policy.average_policy.num_steps == 5
+    assert not policy.training
+
+
+def test_statistics_are_those_of_the_first_dataset(make_policy: Callable[..., LAFPPolicy], tmp_path: Path) -> None:
+    """Traps 1 and 7: what a later dataset says of its states must not change the inputs of a trained network."""
+    policy = make_policy(STATE)
+    policy.normalizer.vectors["observation__state"].mean.fill_(3.0)
+    policy.save_pretrained(tmp_path)
+    later = {STATE: {"mean": torch.full((2,), 8.0), "std": torch.full((2,), 2.0)}}
+    loaded = LAFPPolicy.from_pretrained(tmp_path, dataset_stats=later)
+    x = torch.randn(1, 2)
+    torch.testing.assert_close(loaded.normalizer({STATE: x})[STATE][:, 0], x - 3)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_pretrained_backbone_is_not_fetched_again(
+    make_policy: Callable[..., LAFPPolicy],
+    make_batch: Callable[..., dict[str, Any]],
+    train: Callable[..., list[float]],
+    next_stage: Callable[..., LAFPPolicy],
+    tmp_path: Path,
+) -> None:
+    weights = tmp_path / "resnet18.pth"
+    torch.save(torchvision.models.resnet18().state_dict(), weights)
+    options = {"vision_encoder": "resnet18", "pretrained_backbone_weights": str(weights)}
+    policy = make_policy(FRONT, stage="latent_action", **options)
+    train(policy, make_batch(policy.config))
+    weights.unlink()
+    loaded = next_stage(policy, "latent_policy")
+    own, state = policy.state_dict(), loaded.state_dict()
+    assert [name for name in own if not same_bits(own[name], state[name])] == []
+    with pytest.raises(ValueError, match="pretrained_backbone_weights"):
+        make_policy(FRONT, **options)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda s: s.pop("latent_action_model.idm.0.weight"),
+            r"`latent_action_model\.idm\.0\.weight` is only in the c",
+        ),
+        (lambda s: s.pop("action_decoder.moments.mean"), r"`action_decoder\.moments\.mean` is only in the config"),
+        (lambda s: s.pop("normalizer.vectors.observation__state.std"), r"`normalizer\.vectors\.\S+std` is only in the"),
+        (lambda s: s.update({"latent_policy.more": torch.ones(1)}), r"`latent_policy\.more` is only in the checkpoint"),
+        (
+            lambda s: s.update({"average_policy.network.enter.weight": torch.ones(3, 5)}),
+            r"`average_policy\.network\.enter\.weight` has shape \(3, 5\) there and \(16, 8\) here",
+        ),
+        (lambda s: s.pop("stage_steps"), r"not a LAFP checkpoint: it holds no `stage_steps`"),
+    ],
+)
+def test_a_tensor_missing_extra_or_misshapen_is_named(
+    change: Callable[[dict[str, Tensor]], Any], message: str, trained: Callable[..., LAFPPolicy], tmp_path: Path
+) -> None:
+    trained("joint").save_pretrained(tmp_path)
+    edit(tmp_path, change)
+    with pytest.raises(ValueError, match=message):
+        LAFPPolicy.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "gone"])
+def test_a_damaged_file_is_an_error_in_words(
+    damage: str, make_policy: Callable[..., LAFPPolicy], tmp_path: Path
+) -> None:
+    make_policy().save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:-100])
+    elif damage == "text":
+        file.write_text("version https://git-lfs.github.com/spec/v1\n")
+    else:
+        file.unlink()
+    with pytest.raises(ValueError, match=r"model\.safetensors cannot be read.*copy or download it again"):
+        LAFPPolicy.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("stage", "following", "changed"),
+    [
+        ("latent_action", "latent_policy", {"policy_dim": 24, "policy_network": "transformer"}),
+        ("latent_action", "latent_policy", {"ema_decay": 0.0, "decoder_dim": 8}),
+        ("latent_policy", "action_decoder", {"decoder_dim": 24, "decoder_observation": True}),
+    ],
+)
+def test_options_of_a_stage_that_is_not_trained_yet_may_change(
+    stage: str,
+    following: str,
+    changed: dict[str, Any],
+    trained: Callable[..., LAFPPolicy],
+    next_stage: Callable[..., LAFPPolicy],
+    make_batch: Callable[..., dict[str, Any]],
+    train: Callable[..., list[float]],
+) -> None:
+    policy = trained(stage)
+    loaded = next_stage(policy, following, **changed)
+    own, state = policy.state_dict(), loaded.state_dict()
+    kept = [name for name in own if name.startswith("latent_action_model.") or name == "stage_steps"]
+    kept += [name for name in own if stage == "latent_policy" and "_policy." in name]
+    assert all(same_bits(own[name], state[name]) for name in kept)
+    train(loaded, make_batch(loaded.config))
+
+
+@pytest.mark.parametrize(
+    ("stage", "changed"),
+    [
+        ("latent_action", {"latent_dim": 8}),
+        ("latent_action", {"bottleneck": "vq"}),
+        ("latent_action", {"latent_model_dim": 24}),
+        ("latent_policy", {"policy_dim": 24}),
+        ("latent_policy", {"ema_decay": 0.0}),
+        ("latent_policy", {"n_obs_steps": 3}),
+        ("action_decoder", {"decoder_dim": 24}),
+        ("action_decoder", {"decoder_observation": True}),
+    ],
+)
+def test_options_of_a_trained_stage_may_not(
+    stage: str, changed: dict[str, Any], trained: Callable[..., LAFPPolicy], next_stage: Callable[..., LAFPPolicy]
+) -> None:
+    with pytest.raises(ValueError, match=r"does not fit the configuration.*trained cannot change.*leave out --policy"):
+        next_stage(trained(stage), **changed)
+
+
+def test_actions_may_first_appear_after_stage_one(
+    trained: Callable[..., LAFPPolicy], next_stage: Callable[..., LAFPPolicy], make_batch: Callable[..., dict[str, Any]]
+) -> None:
+    policy = trained("latent_action", actions=False)
+    assert policy.action_decoder is None
+    loaded = next_stage(policy, "latent_policy", action_dim=2)
+    assert loaded.action_decoder is not None
+    with pytest.raises(ValueError, match=r"`latent_action_model\.action_\w+\.\S+` is only in the configuration"):
+        next_stage(policy, "latent_action", action_dim=2)
+
+
+# --- Resuming ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["--resume=true", "--resume true", "file"])
+def test_resuming_with_another_stage_is_refused(
+    how: str, make_policy: Callable[..., LAFPPolicy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trap 6: the run would go on with the old stage's optimiser."""
+    make_policy(stage="latent_action").save_pretrained(tmp_path)
+    train_config = tmp_path / "train_config.json"
+    train_config.write_text(json.dumps({"resume": how == "file"}))
+    resume = [] if how == "file" else how.split()
+    monkeypatch.setattr(sys, "argv", ["lerobot-train", f"--config_path={train_config}", *resume])
+    same = PreTrainedConfig.from_pretrained(tmp_path)
+    assert LAFPPolicy.from_pretrained(tmp_path, config=same).config.stage == "latent_action"
+    other = PreTrainedConfig.from_pretrained(tmp_path, cli_overrides=["--stage=latent_policy"])
+    with pytest.raises(ValueError, match=r"--resume=true continues stage latent_action.*--policy\.stage=latent_policy"):
+        LAFPPolicy.from_pretrained(tmp_path, config=other)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--resume=false"], ["--config_path=configs/stage_2.yaml"]])
+def test_a_new_run_from_a_checkpoint_may_have_another_stage(
+    arguments: list[str],
+    make_policy: Callable[..., LAFPPolicy],
+    next_stage: Callable[..., LAFPPolicy],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/stage_2.yaml").write_text("policy:\n  stage: latent_policy\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["lerobot-train", *arguments])
+    assert next_stage(make_policy(stage="latent_action"), "latent_policy").config.stage == "latent_policy"

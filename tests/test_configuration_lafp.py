@@ -1,0 +1,279 @@
+"""Every option documented, every bad one refused in words that name the field and the mend."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import draccus
+import pytest
+from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature, PreTrainedConfig
+from lerobot.optim import AdamWConfig, DiffuserSchedulerConfig
+
+from lerobot_lafp import LAFPConfig
+from lerobot_lafp.configuration_lafp import DEFAULT_LR, STAGES
+
+STATE, FRONT, ENV_STATE = "observation.state", "observation.images.front", "observation.environment_state"
+
+
+def state(width: int = 2) -> dict[str, Any]:
+    return {"dtype": "float32", "shape": (width,), "names": None}
+
+
+def image(height: int = 20, width: int = 24) -> dict[str, Any]:
+    return {"dtype": "video", "shape": (height, width, 3), "names": ["height", "width", "channels"]}
+
+
+def action(width: int = 2, names: list[str] | None = None) -> dict[str, Any]:
+    return {"dtype": "float32", "shape": (width,), "names": names}
+
+
+# --- Documentation and persistence ---------------------------------------------------------------------------
+
+
+def test_every_option_is_documented() -> None:
+    own = set(LAFPConfig.__annotations__)
+    documented = set(re.findall(r"^        (\w+): \S", LAFPConfig.__doc__, flags=re.MULTILINE))
+    assert documented == own
+
+
+def test_it_is_registered_under_its_name_and_never_normalises_in_the_processor() -> None:
+    assert PreTrainedConfig.get_choice_class("lafp") is LAFPConfig
+    config = LAFPConfig(device="cpu")
+    assert config.type == "lafp"
+    assert {config.normalization_mapping[kind.value] for kind in FeatureType} == {NormalizationMode.IDENTITY}
+
+
+def test_json_round_trip_keeps_every_field(tmp_path: Path, make_config: Callable[..., LAFPConfig]) -> None:
+    config = make_config(
+        STATE,
+        FRONT,
+        stage="latent_policy",
+        labeled_episodes=[0, 3],
+        labels_repo_id="me/pick",
+        latent_features=[STATE, FRONT],
+        action_dim=2,
+        action_names=["x", "y"],
+        relative_actions=True,
+        resize_shape=(16, 20),
+        policy_head="bc",
+        bottleneck="vq",
+        optimizer_lr=1e-3,
+    )
+    config.save_pretrained(tmp_path)
+    loaded = PreTrainedConfig.from_pretrained(tmp_path)
+    assert type(loaded) is LAFPConfig
+    assert dataclasses.asdict(loaded) == dataclasses.asdict(config)
+
+
+def test_the_command_line_overrides_a_saved_stage(tmp_path: Path, make_config: Callable[..., LAFPConfig]) -> None:
+    make_config(stage="latent_action", labeled_episodes=[1]).save_pretrained(tmp_path)
+    overrides = ["--stage=latent_policy", "--labeled_episodes=null", "--resize_shape=[9,10]"]
+    loaded = PreTrainedConfig.from_pretrained(tmp_path, cli_overrides=overrides)
+    assert (loaded.stage, loaded.labeled_episodes, loaded.resize_shape) == ("latent_policy", None, (9, 10))
+
+
+@pytest.mark.parametrize("option", ["stage", "policy_head", "policy_network", "prediction", "bottleneck"])
+def test_a_word_that_is_no_choice_is_refused(option: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        draccus.parse(LAFPConfig, args=[f"--{option}=typo", "--device=cpu"])
+    assert f"--{option}: invalid choice: 'typo'" in capsys.readouterr().err
+    (tmp_path / "config.json").write_text(json.dumps({"type": "lafp", "device": "cpu", option: "typo"}))
+    with pytest.raises(draccus.utils.DecodingError, match=option):
+        PreTrainedConfig.from_pretrained(tmp_path)
+
+
+# --- Bad options ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"horizon": 5}, r"`horizon` must equal `frame_offset` \* `num_latents`.*--policy\.horizon=4"),
+        ({"n_action_steps": 5}, r"`n_action_steps` \(5\) must not exceed `horizon` \(4\).*Lower n_action_steps"),
+        ({"n_action_steps": 0}, r"`n_action_steps` must be at least 1"),
+        ({"n_obs_steps": 0}, r"`n_obs_steps` must be at least 1"),
+        ({"num_latents": 0}, r"`num_latents` must be at least 1"),
+        ({"frame_offset": -2, "num_latents": -2}, r"`frame_offset` must be at least 1"),
+        ({"labeled_episodes": []}, r"`labeled_episodes` is empty.*--policy\.labeled_episodes=\[0,3,7\].*leave it out"),
+        ({"labeled_episodes": [1, 1]}, r"`labeled_episodes` must be distinct.*\[1, 1\]"),
+        ({"labeled_episodes": [0, -1]}, r"`labeled_episodes` must be distinct.*0 or more"),
+        ({"interpolation_tau_min": -0.1}, r"`interpolation_tau_min`.*0 <= min <= max <= 1"),
+        ({"interpolation_tau_max": 1.5}, r"`interpolation_tau_max`.*0 <= min <= max <= 1"),
+        ({"interpolation_tau_min": 0.8, "interpolation_tau_max": 0.2}, r"`interpolation_tau_min`.*0\.8 and 0\.2"),
+        ({"ema_decay": 1.0}, r"`ema_decay` must lie in \[0, 1\).*0 turns the average off"),
+        ({"label_weight": -0.1}, r"`label_weight` must not be negative"),
+        ({"bottleneck": "vq", "codebook_heads": 3}, r"`codebook_heads` \(3\) must divide `latent_dim` \(4\)"),
+        ({"num_flow_steps": 0}, r"`num_flow_steps` must be at least 1"),
+        ({"flow_draws": 0}, r"`flow_draws` must be at least 1"),
+        ({"latent_dim": 0}, r"`latent_dim` must be at least 1"),
+        ({"resize_shape": (4, 96)}, r"`resize_shape` must be at least 8 pixels"),
+        ({"pretrained_backbone_weights": "x.pth"}, r"`pretrained_backbone_weights` needs .*vision_encoder=resnet18"),
+        ({"latent_source": "actions", "stage": "latent_action"}, r"`latent_source=actions`.*--policy\.stage=joint"),
+    ],
+)
+def test_a_bad_option_names_the_field_and_the_mend(
+    options: dict[str, Any], message: str, make_config: Callable[..., LAFPConfig]
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_config(**options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"horizon": 6, "num_latents": 3},
+        {"interpolation_tau_min": 0.5, "interpolation_tau_max": 0.5},
+        {"ema_decay": 0.0},
+        {"label_weight": 0.0},
+        {"bottleneck": "continuous", "codebook_heads": 3},
+        {"n_action_steps": 4},
+    ],
+)
+def test_the_edge_of_what_is_allowed(options: dict[str, Any], make_config: Callable[..., LAFPConfig]) -> None:
+    make_config(**options)
+
+
+def test_nothing_to_observe_is_refused() -> None:
+    for inputs in ({}, None, {"observation.language": PolicyFeature(FeatureType.LANGUAGE, (1,))}):
+        with pytest.raises(ValueError, match=r"something to observe.*camera.*observation\.state.*rename_map"):
+            LAFPConfig(device="cpu", input_features=inputs).validate_features()
+
+
+def test_relative_actions_need_a_state_of_the_actions_width(make_config: Callable[..., LAFPConfig]) -> None:
+    make_config(STATE, relative_actions=True).validate_features()
+    for config in (make_config(FRONT, relative_actions=True), make_config(STATE, relative_actions=True)):
+        if STATE in config.input_features:
+            config.input_features = {STATE: PolicyFeature(FeatureType.STATE, (3,))}
+        with pytest.raises(
+            ValueError, match=r"`relative_actions` needs `observation\.state`.*width \(2\).*relative_actions=false"
+        ):
+            config.validate_features()
+
+
+def test_another_action_width_is_refused_in_words(make_config: Callable[..., LAFPConfig]) -> None:
+    config = make_config(action_dim=7, action_names=["j1", "j2"])
+    with pytest.raises(ValueError, match=r"`action` has width 2 here.*trained with width 7.*j1.*Use the dataset"):
+        config.validate_features()
+
+
+# --- What depends on the stage -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "observations", "actions", "dropped"),
+    [
+        ({"stage": "joint"}, [-2, -1, 0, 2, 4, 6], [0, 1, 2, 3, 4, 5], 2),
+        ({"stage": "latent_action"}, [0, 2], [0, 1], 2),
+        ({"stage": "latent_policy"}, [-2, -1, 0, 2, 4, 6], None, 2),
+        ({"stage": "action_decoder"}, [-2, -1, 0, 2, 4, 6], [0, 1, 2, 3, 4, 5], 2),
+        ({"stage": "action_decoder", "decoder_input": "idm"}, [-2, -1, 0, 2, 4, 6], [0, 1, 2, 3, 4, 5], 2),
+        ({"stage": "action_decoder", "decoder_input": "direct"}, [-2, -1, 0], [0, 1, 2, 3, 4, 5], 0),
+        ({"stage": "action_decoder", "policy_head": "bc"}, [-2, -1, 0], [0, 1, 2, 3, 4, 5], 0),
+        ({"stage": "joint", "latent_source": "actions"}, [-2, -1, 0], [0, 1, 2, 3, 4, 5], 0),
+    ],
+)
+def test_a_stage_loads_only_the_frames_it_needs(
+    options: dict[str, Any],
+    observations: list[int],
+    actions: list[int] | None,
+    dropped: int,
+    make_config: Callable[..., LAFPConfig],
+) -> None:
+    config = make_config(n_obs_steps=3, horizon=6, num_latents=3, **options)
+    assert config.observation_delta_indices == observations
+    assert config.image_observation_delta_indices == config.state_observation_delta_indices == observations
+    assert config.action_delta_indices == actions
+    assert config.drop_n_last_frames == dropped
+    assert config.reward_delta_indices is None
+
+
+@pytest.mark.parametrize("stage", ["joint", *STAGES])
+def test_the_optimiser_preset_is_the_stages_own(
+    stage: str, make_config: Callable[..., LAFPConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DEFAULT_LR, stage, 0.123)
+    config = make_config(stage=stage, optimizer_weight_decay=0.5, optimizer_grad_clip_norm=2.0)
+    preset = config.get_optimizer_preset()
+    assert isinstance(preset, AdamWConfig)
+    assert (preset.lr, preset.weight_decay, preset.grad_clip_norm) == (0.123, 0.5, 2.0)
+    config.optimizer_lr = 0.0
+    assert config.get_optimizer_preset().lr == 0.0, "a rate of zero is a choice too"
+    scheduler = config.get_scheduler_preset()
+    assert isinstance(scheduler, DiffuserSchedulerConfig)
+    assert scheduler.num_warmup_steps == config.scheduler_warmup_steps
+
+
+# --- What a dataset says of itself ---------------------------------------------------------------------------
+
+
+def test_the_first_dataset_decides_what_is_observed(make_config: Callable[..., LAFPConfig]) -> None:
+    config = make_config(STATE, FRONT, actions=False, stage="latent_action")
+    config.set_dataset_feature_metadata({STATE: state(), FRONT: image()})
+    assert config.latent_features == sorted([STATE, FRONT])
+    assert config.action_dim is None
+    assert config.output_features == {}
+
+
+def test_the_action_width_outlives_a_dataset_without_actions(make_config: Callable[..., LAFPConfig]) -> None:
+    """Trap 2: LeRobot drops the action from the configuration, and with it went the decoder."""
+    config = make_config(STATE, stage="latent_action")
+    config.set_dataset_feature_metadata({STATE: state(), "action": action(2, ["x", "y"])})
+    assert (config.action_dim, config.action_names) == (2, ["x", "y"])
+    config.stage, config.output_features = "latent_policy", {}  # what `make_policy` does on the next dataset
+    config.set_dataset_feature_metadata({STATE: state()})
+    assert config.action_dim == 2
+    assert config.output_features["action"].shape == (2,)
+
+
+@pytest.mark.parametrize("options", [{"stage": "action_decoder"}, {"stage": "joint", "latent_source": "actions"}])
+def test_a_dataset_without_actions_is_refused_where_they_are_needed(
+    options: dict[str, Any], make_config: Callable[..., LAFPConfig]
+) -> None:
+    config = make_config(STATE, actions=False, **options)
+    with pytest.raises(ValueError, match=r"no `action` column.*--dataset\.repo_id"):
+        config.set_dataset_feature_metadata({STATE: state()})
+
+
+def test_a_later_dataset_must_have_what_the_first_one_had(make_config: Callable[..., LAFPConfig]) -> None:
+    config = make_config(STATE, FRONT, stage="latent_action")
+    config.set_dataset_feature_metadata({STATE: state(), FRONT: image(), "action": action()})
+    with pytest.raises(ValueError, match=r"no `observation\.images\.front`.*observation\.images\.top.*--rename_map"):
+        config.set_dataset_feature_metadata({STATE: state(), "observation.images.top": image()})
+
+
+@pytest.mark.parametrize(
+    "features", [{FRONT: image(40, 48), STATE: state()}, {FRONT: image(24, 20), STATE: state()}, {STATE: state(3)}]
+)
+def test_an_image_or_state_of_another_size_is_refused(
+    features: dict[str, Any], make_config: Callable[..., LAFPConfig]
+) -> None:
+    config = make_config(STATE, FRONT, stage="latent_action")
+    with pytest.raises(ValueError, match=r"`observation\.\S+` has shape .*trained with .*Convert the dataset"):
+        config.set_dataset_feature_metadata({FRONT: image(), "action": action(), **features})
+
+
+def test_channel_first_images_are_understood(make_config: Callable[..., LAFPConfig]) -> None:
+    config = make_config(FRONT, stage="latent_action")
+    first = {"dtype": "image", "shape": (3, 20, 24), "names": ["channels", "height", "width"]}
+    config.set_dataset_feature_metadata({FRONT: first})
+
+
+def test_a_state_that_appears_in_stage_three_is_for_the_decoder_alone(make_config: Callable[..., LAFPConfig]) -> None:
+    config = make_config(FRONT, stage="latent_action", actions=False)
+    config.set_dataset_feature_metadata({FRONT: image()})
+    config.stage = "action_decoder"
+    extra = {STATE: state(), "observation.images.top": image(), "timestamp": state(1)}
+    config.set_dataset_feature_metadata({FRONT: image(), "action": action(), **extra})
+    assert config.decoder_vector_shapes == {STATE: (2,)}
+    assert config.vector_shapes == {}
+    assert list(config.camera_shapes) == [FRONT]
+
+
+def test_states_and_cameras_are_told_apart(make_config: Callable[..., LAFPConfig]) -> None:
+    config = make_config(STATE, ENV_STATE, FRONT)
+    assert config.vector_shapes == {STATE: (2,), ENV_STATE: (5,)}
+    assert config.camera_shapes == {FRONT: (3, 20, 24)}
+    assert config.decoder_vector_shapes == {}

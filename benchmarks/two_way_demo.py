@@ -1,10 +1,11 @@
-"""The demo as a result: `lafp demo` from the start, its outcomes per episode as JSON, its figure for the README.
+"""The demo as a result: what `lafp demo` found, with every episode's outcome, as JSON, and its figure for the README.
 
-python benchmarks/two_way_demo.py
+make demo && .venv/bin/python benchmarks/two_way_demo.py
+
+What `make demo` has trained and evaluated is not run again; without it, this runs it.
 """
 
 import shutil
-import time
 from pathlib import Path
 
 from record import mean_ci95, provenance, write_result
@@ -13,13 +14,11 @@ from lerobot_lafp.demo import EVALUATION_SEED, METHODS, NUM_DEMONSTRATIONS, NUM_
 from lerobot_lafp.envs.two_way import read_episodes
 
 ROOT = Path(__file__).parent.parent
-OUTPUT = Path("outputs/benchmarks/two_way_demo")
+OUTPUT = Path("outputs/two_way")
 
 
 def main() -> None:
-    start = time.monotonic()
     run_demo([str(ROOT / "configs" / "two_way"), f"--output_dir={OUTPUT}"])
-    seconds = round(time.monotonic() - start)
     episodes = {
         method: read_episodes(OUTPUT / run / "evaluation" / "episodes.jsonl") for method, run in METHODS.items()
     }
@@ -39,8 +38,6 @@ def main() -> None:
         },
         "demonstrations": {"episodes": NUM_DEMONSTRATIONS, "labeled": NUM_LABELED, "seed": 0},
         "seeds": {"training": [1000], "evaluation": [EVALUATION_SEED, EVALUATION_SEED + len(episodes["LAFP"]) - 1]},
-        # Of a demo that was interrupted, what the last call took.
-        "seconds": seconds,
         "provenance": provenance(),
     }
     path = write_result("two_way_demo", result)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import gymnasium as gym
 from lerobot.configs import FeatureType, PolicyFeature
@@ -33,7 +33,7 @@ class TwoWayEnvConfig(EnvConfig):
     task: str | None = "two_way"
     fps: int = FPS
     episode_length: int = MAX_EPISODE_STEPS
-    obs_type: ObsType = "pixels"
+    obs_type: str = "pixels"  # no Literal: it would narrow --env.obs_type of every other environment
     image_size: int = 32
     render_size: int = 256
     episode_log: str | None = None
@@ -43,6 +43,8 @@ class TwoWayEnvConfig(EnvConfig):
     )
 
     def __post_init__(self) -> None:
+        if self.obs_type not in get_args(ObsType):
+            raise ValueError(f"`obs_type` must be one of {get_args(ObsType)}, got {self.obs_type!r}.")
         self.features = {
             ACTION: PolicyFeature(FeatureType.ACTION, (2,)),
             "pixels": PolicyFeature(FeatureType.VISUAL, (self.image_size, self.image_size, 3)),

@@ -7,12 +7,15 @@ and per state, ``N`` in all, for each of ``T`` frames.
 
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 import torchvision
 from einops import rearrange
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF
 
@@ -176,12 +179,16 @@ def _load_backbone(net: nn.Module, weights: str) -> None:
 def _read_backbone(weights: str) -> dict[str, Tensor]:
     path = Path(weights).expanduser()
     if path.is_file():
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            if path.suffix == ".safetensors":
+                state = load_file(path)
+            else:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+        except (SafetensorError, UnpicklingError, RuntimeError, EOFError) as error:
+            raise ValueError(
+                f"`pretrained_backbone_weights={weights}` cannot be read: it is damaged or no state dict saved by "
+                "torch or safetensors. Download it again."
+            ) from error
     else:
         try:
             state = torchvision.models.get_weight(weights).get_state_dict(progress=True, check_hash=True)

@@ -125,6 +125,7 @@ def test_a_feature_target_is_a_frozen_copy_of_the_encoder() -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     total_loss(model, frames(model, {FRONT: SMALL}), torch.ones(5, 2, dtype=torch.bool)).backward()
     assert all(p.grad is None for p in model.target_encoder.parameters())
+    assert not any(p.requires_grad for p in model.target_encoder.parameters())
     optimizer.step()
     assert all(torch.equal(before[key], value) for key, value in model.target_encoder.state_dict().items())
     assert not torch.equal(model.encoder.encoders[name][0].weight, model.target_encoder[name][0].weight)

@@ -271,10 +271,13 @@ def test_fine_tuning_sends_the_decoders_gradient_into_the_flow(
     assert all(p.grad is None for p in policy.latent_action_model.parameters())
 
 
+@pytest.mark.parametrize("ema_decay", [0.0, 0.999])
 @pytest.mark.parametrize("louder", ["latent_policy", "action_decoder"])
-def test_joint_gradients_stop_at_every_border(louder: str, make_policy: Build, make_batch: Batches) -> None:
+def test_joint_gradients_stop_at_every_border(
+    louder: str, ema_decay: float, make_policy: Build, make_batch: Batches
+) -> None:
     """What the policy asks for must not reach the latents, nor what the decoder asks for the policy."""
-    policy = make_policy(STATE).train()
+    policy = make_policy(STATE, ema_decay=ema_decay).train()
     batch, gradients = make_batch(policy.config), []
     for factor in (1, 1000):
         model = copy.deepcopy(policy)
@@ -320,6 +323,22 @@ def test_padded_frames_and_unlabelled_actions_never_enter(
     assert gradients
     for name, gradient in gradients.items():
         torch.testing.assert_close(gradient, others[name], msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_latent_statistics_are_those_of_valid_latents(make_policy: Build, make_batch: Batches) -> None:
+    policy = make_policy(STATE).train()
+    batch = make_batch(policy.config)
+    batch[f"{STATE}_is_pad"][1:, -1] = True
+    batch[STATE][1:, -1] += 100
+    now = policy.config.observation_delta_indices.index(0)
+    frames, valid = policy.normalizer({STATE: batch[STATE][:, now:]}), ~batch[f"{STATE}_is_pad"][:, now + 1 :]
+    with torch.no_grad():
+        z = policy.latent_action_model.encode(frames, valid).z[valid]
+    assert z.shape == (5, 4)
+    policy.forward(batch)
+    statistics = policy.latent_action_model.statistics
+    torch.testing.assert_close(statistics.centre, (z.amin(dim=0) + z.amax(dim=0)) / 2)
+    torch.testing.assert_close(statistics.scale, z.std(dim=0))
 
 
 def test_a_batch_without_a_label_costs_the_decoder_nothing(

@@ -193,6 +193,15 @@ def test_weights_that_cannot_be_downloaded_say_how_to_go_on(monkeypatch: pytest.
         ResNetEncoder(8, "ResNet18_Weights.IMAGENET1K_V1")
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("content", [b"", b"version https://git-lfs.github.com/spec/v1"])
+def test_a_damaged_weights_file_is_an_error_in_words(suffix: str, content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / f"backbone{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"`pretrained_backbone_weights=\S+` cannot be read.*Download it again"):
+        ResNetEncoder(8, str(path))
+
+
 @pytest.mark.parametrize("damage", ["cut", "misshapen", "deeper"])
 def test_weights_of_another_network_are_refused(damage: str, tmp_path: Path, resnet_state: dict[str, Tensor]) -> None:
     state = dict(resnet_state)

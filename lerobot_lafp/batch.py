@@ -62,7 +62,7 @@ def read_batch(batch: Mapping[str, Any], config: LAFPConfig, normalizer: Observa
     deltas = config.observation_delta_indices
     history_at = [deltas.index(d) for d in config.history_deltas] if config.stage != "latent_action" else []
     frames_at = [deltas.index(d) for d in config.boundary_deltas]
-    keys = [*normalizer.recorded, *normalizer.vector_shapes]
+    keys = [*normalizer.camera_shapes, *normalizer.vector_shapes]
     observation = normalizer(batch)
     for key, x in observation.items():
         if x.shape[1] != len(deltas):

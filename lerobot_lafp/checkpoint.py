@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from .configuration_lafp import LAFPConfig
+from .configuration_lafp import STAGES, LAFPConfig
 
 if TYPE_CHECKING:
     from .modeling_lafp import LAFPPolicy
@@ -25,6 +25,37 @@ _OWNER = {
     "action_decoder.": 2,
     "chunk_moments.": 2,
 }
+
+#: Position of a stage -> the options that its trained weights depend on, whether or not a shape would tell.
+_FIXED_OPTIONS = (
+    [
+        "latent_source",
+        "frame_offset",
+        "resize_shape",
+        "vision_encoder",
+        "pretrained_backbone_weights",
+        "token_dim",
+        "latent_features",
+        "latent_dim",
+        "bottleneck",
+        "codebook_size",
+        "codebook_heads",
+        "image_target",
+        "pixel_target_size",
+        "latent_model_dim",
+    ],
+    [
+        "n_obs_steps",
+        "horizon",
+        "num_latents",
+        "policy_head",
+        "policy_network",
+        "policy_dim",
+        "policy_layers",
+        "prediction",
+    ],
+    ["decoder_observation", "decoder_dim", "relative_actions"],
+)
 
 
 def load_weights(policy: "LAFPPolicy", file: str) -> None:
@@ -46,6 +77,7 @@ def load_weights(policy: "LAFPPolicy", file: str) -> None:
     if "stage_steps" not in state:
         raise ValueError(f"{file} is not a LAFP checkpoint: it holds no `stage_steps`.")
     steps = state["stage_steps"].tolist()
+    _refuse_changed_options(policy.config, Path(file).with_name("config.json"), steps)
     own = policy.state_dict()
     kept = {name: tensor for name, tensor in state.items() if _fits(own, name, tensor)}
     unfit = [name for name in {*own, *state} - set(kept) if not _may_differ(policy, name, steps)]
@@ -54,6 +86,21 @@ def load_weights(policy: "LAFPPolicy", file: str) -> None:
     if len(kept) < len(own):
         logger.info("Built anew, not loaded: %s", sorted({n.split(".")[0] for n in set(own) - set(kept)}))
     policy.load_state_dict(kept, strict=False)
+
+
+def _refuse_changed_options(config: LAFPConfig, saved_config: Path, steps: list[int]) -> None:
+    if not saved_config.is_file():
+        return
+    saved = json.loads(saved_config.read_text())
+    for stage, options, trained in zip(STAGES, _FIXED_OPTIONS, steps, strict=True):
+        for name in options if trained else ():
+            now = json.loads(json.dumps(getattr(config, name)))
+            if name in saved and saved[name] != now:
+                raise ValueError(
+                    f"`{name}` is {now} here, but {saved_config.parent} was trained with {saved[name]}, and stage "
+                    f"{stage} cannot change it afterwards. Leave out --policy.{name}, or train stage {stage} again "
+                    "from a checkpoint that has not been through it."
+                )
 
 
 def _fits(own: dict[str, Tensor], name: str, tensor: Tensor) -> bool:

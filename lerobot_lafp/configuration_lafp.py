@@ -398,7 +398,8 @@ class LAFPConfig(PreTrainedConfig):
         if self.stage == "action_decoder":
             for key, feature in features.items():
                 is_state = key.startswith("observation.") and feature["dtype"] not in ("image", "video", "string")
-                if is_state and key not in self.input_features:
+                read = self.decoder_observation or (self.relative_actions and key == OBS_STATE)
+                if is_state and read and key not in self.input_features:
                     self.input_features[key] = PolicyFeature(FeatureType.STATE, tuple(feature["shape"]))
 
     def _check_same_shape(self, key: str, feature: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ LAFP paper, section 3.1: ``L_vq + L_rec + lambda * L_ad``.
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -170,6 +170,10 @@ class LatentActionModel(nn.Module):
 
         self.action_head = mlp(latent_dim, hidden, frame_offset * action_dim) if action_dim else None
         self.action_moments = RunningMoments(action_dim) if action_dim else None
+
+    def trained_parameters(self) -> Iterator[nn.Parameter]:
+        """All but those of the frozen encoder that provides targets."""
+        return (p for name, p in self.named_parameters() if not name.startswith("target_encoder."))
 
     def encode(self, frames: Observation, valid: Tensor) -> Latents:
         """Latent actions between consecutive boundary frames.

@@ -72,10 +72,9 @@ class LatentTransformer(nn.Module):
         self.leave = nn.Linear(dim, latent_dim)
 
     def forward(self, z: Tensor, tau: Tensor, tokens: Tensor) -> Tensor:
-        time = self.time(tau).unsqueeze(1)
         memory = self.observe(rearrange(tokens, "b t n d -> b (t n) d")) + self.token_position
-        x = self.enter(z) + self.latent_position + time
-        return cast(Tensor, self.leave(self.body(x, torch.cat([memory, time], dim=1))))
+        x = self.enter(z) + self.latent_position + self.time(tau).unsqueeze(1)
+        return cast(Tensor, self.leave(self.body(x, memory)))
 
 
 class LatentPolicy(nn.Module):

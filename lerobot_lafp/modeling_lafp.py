@@ -159,9 +159,7 @@ class LAFPPolicy(PreTrainedPolicy):
 
     def _trained_parameters(self) -> Iterator[nn.Parameter]:
         for module in self._trained_modules():
-            frozen = getattr(module, "target_encoder", nn.Module())
-            held = {id(p) for p in frozen.parameters()}
-            yield from (p for p in module.parameters() if id(p) not in held)
+            yield from module.trained_parameters() if isinstance(module, LatentActionModel) else module.parameters()
 
     def get_optim_params(self) -> list[nn.Parameter]:
         """The parameters of the stage in training."""
@@ -331,7 +329,7 @@ class LAFPPolicy(PreTrainedPolicy):
         self._chunk: deque[Tensor] = deque()
 
     def _observed_keys(self) -> list[str]:
-        return [*self.normalizer.recorded, *self.normalizer.vector_shapes]
+        return [*self.normalizer.camera_shapes, *self.normalizer.vector_shapes]
 
     @torch.no_grad()
     def select_action(self, batch: dict[str, Tensor], noise: Tensor | None = None) -> Tensor:
@@ -364,7 +362,7 @@ class LAFPPolicy(PreTrainedPolicy):
         """
         self._require_acting()
         steps = self.config.n_obs_steps
-        shapes = {**self.normalizer.recorded, **self.normalizer.vector_shapes}
+        shapes = {**self.normalizer.camera_shapes, **self.normalizer.vector_shapes}
         history = {}
         for key, shape in shapes.items():
             if key not in batch:
@@ -447,9 +445,11 @@ def _check_dataset(config: LAFPConfig, meta: Any) -> None:
                 f"{meta.total_episodes} episodes (0 to {meta.total_episodes - 1}). Correct the list."
             )
     shortest = min(int(n) for n in meta.episodes["length"])
-    if shortest < config.horizon and not config.allow_short_episodes:
+    name = "frame_offset" if config.stage == "latent_action" else "horizon"
+    needed = getattr(config, name)
+    if shortest < needed and not config.allow_short_episodes:
         raise ValueError(
-            f"`horizon` ({config.horizon}) is longer than the shortest episode of {meta.repo_id} ({shortest} frames). "
+            f"`{name}` ({needed}) is longer than the shortest episode of {meta.repo_id} ({shortest} frames). "
             "Shorten the chunk (--policy.horizon, --policy.num_latents, --policy.frame_offset), or accept such "
             "episodes with --policy.allow_short_episodes=true; frames beyond an episode's end are masked out."
         )

@@ -58,7 +58,7 @@ class ObservationNormalizer(nn.Module):
         imagenet: bool = False,
     ) -> None:
         super().__init__()
-        self.recorded = dict(cameras)
+        self.camera_shapes = dict(cameras)
         self.vector_shapes = dict(vectors)
         self.resize_shape = resize_shape
         self.vectors = nn.ModuleDict(
@@ -72,7 +72,7 @@ class ObservationNormalizer(nn.Module):
     def image_shapes(self) -> dict[str, tuple[int, int, int]]:
         """Camera -> (C, H, W) as the encoders see it."""
         size = self.resize_shape
-        return {k: (s[0], *(size if size is not None else (s[1], s[2]))) for k, s in self.recorded.items()}
+        return {k: (s[0], *(size if size is not None else (s[1], s[2]))) for k, s in self.camera_shapes.items()}
 
     def forward(self, batch: Mapping[str, Tensor]) -> Observation:
         """Normalise every known observation of ``batch``; a missing time axis becomes T = 1.
@@ -82,7 +82,7 @@ class ObservationNormalizer(nn.Module):
             ValueError: One of them has another size.
         """
         out: Observation = {}
-        for key, shape in self.recorded.items():
+        for key, shape in self.camera_shapes.items():
             out[key] = self._image(self._take(batch, key, shape), key)
         for key, shape in self.vector_shapes.items():
             x = self._take(batch, key, shape).to(self.image_mean.dtype)

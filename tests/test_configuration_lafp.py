@@ -265,6 +265,9 @@ def test_a_state_that_appears_in_stage_three_is_for_the_decoder_alone(make_confi
     config = make_config(FRONT, stage="latent_action", actions=False)
     config.set_dataset_feature_metadata({FRONT: image()})
     config.stage = "action_decoder"
+    config.set_dataset_feature_metadata({FRONT: image(), STATE: state(), "action": action()})
+    assert config.decoder_vector_shapes == {}, "nothing reads it, so acting must not ask for it"
+    config.decoder_observation = True
     extra = {STATE: state(), "observation.images.top": image(), "timestamp": state(1)}
     for _ in range(2):  # a second run of stage three changes nothing
         config.set_dataset_feature_metadata({FRONT: image(), "action": action(), **extra})

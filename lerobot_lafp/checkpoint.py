@@ -80,7 +80,7 @@ def load_weights(policy: "LAFPPolicy", file: str) -> None:
     _refuse_changed_options(policy.config, Path(file).with_name("config.json"), steps)
     own = policy.state_dict()
     kept = {name: tensor for name, tensor in state.items() if _fits(own, name, tensor)}
-    unfit = [name for name in {*own, *state} - set(kept) if not _may_differ(policy, name, steps)]
+    unfit = [name for name in {*own, *state} - set(kept) if not _may_differ(policy, name, state, steps)]
     if unfit:
         raise ValueError(_explain(own, state, sorted(unfit), file))
     if len(kept) < len(own):
@@ -107,13 +107,12 @@ def _fits(own: dict[str, Tensor], name: str, tensor: Tensor) -> bool:
     return name in own and own[name].shape == tensor.shape
 
 
-def _may_differ(policy: "LAFPPolicy", name: str, steps: list[int]) -> bool:
+def _may_differ(policy: "LAFPPolicy", name: str, state: dict[str, Tensor], steps: list[int]) -> bool:
     for prefix, stage in _OWNER.items():
         if name.startswith(prefix) and not steps[stage]:
             return True
     if name.startswith(("latent_action_model.action_head.", "latent_action_model.action_moments.")):
-        # An untrained head: its statistics have seen nothing. It serves stage 1 alone.
-        return policy.config.stage in ("latent_policy", "action_decoder")
+        return name not in state  # actions appear for the first time; the head serves stage 1 alone
     new_states = policy.config.decoder_vector_shapes
     return any(name.startswith(f"normalizer.vectors.{key.replace('.', '__')}.") for key in new_states)
 

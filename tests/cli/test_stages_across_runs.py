@@ -56,10 +56,10 @@ def test_1_state_of_a_later_dataset_is_normalised(from_video: Path, two_way: Dat
     assert policy.config.vector_shapes == {}
 
 
-def test_2_and_3_decoder_survives_a_dataset_without_actions(stages: Path, video: Data, make_vectors: Any) -> None:
+def test_2_and_3_decoder_survives_a_dataset_without_actions(stages: Path, video: Data) -> None:
     checkpoint = last_checkpoint(stages / "action_decoder")
     before = load_file(checkpoint / "model.safetensors")
-    config = PreTrainedConfig.from_pretrained(checkpoint)
+    config = PreTrainedConfig.from_pretrained(checkpoint, cli_overrides=["--stage=latent_policy"])
     config.pretrained_path = checkpoint
     meta = LeRobotDatasetMetadata(video.repo_id, root=video.root)
     meta.info.features["observation.state"] = {"dtype": "float32", "shape": (2,), "names": None}

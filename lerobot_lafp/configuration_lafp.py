@@ -5,12 +5,15 @@
 ``Dz`` latent width, ``tau`` flow time (0 = noise, 1 = data).
 """
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature, PreTrainedConfig
 from lerobot.optim import AdamWConfig, DiffuserSchedulerConfig
 from lerobot.utils.constants import ACTION, OBS_STATE
+
+logger = logging.getLogger(__name__)
 
 Stage = Literal["joint", "latent_action", "latent_policy", "action_decoder"]
 
@@ -167,10 +170,15 @@ class LAFPConfig(PreTrainedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_chunk()
-        self._check_ranges()
-        if self.labeled_episodes is not None:
-            self._check_labeled_episodes()
+        try:
+            self._check_chunk()
+            self._check_ranges()
+            if self.labeled_episodes is not None:
+                self._check_labeled_episodes()
+        except ValueError as error:
+            # LeRobot's parser replaces the message by "Couldn't instantiate class LAFPConfig".
+            logger.error("%s", error)
+            raise
 
     def _check_chunk(self) -> None:
         for name in ("n_obs_steps", "horizon", "frame_offset", "num_latents", "n_action_steps"):

@@ -55,8 +55,8 @@ def mean_ci95(values: list[float] | list[bool], resamples: int = 10_000) -> dict
     x = np.asarray(values, dtype=float)
     rng = np.random.default_rng(0)
     means = x[rng.integers(len(x), size=(resamples, len(x)))].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return {"mean": round(x.mean(), 4), "ci95": [round(low, 4), round(high, 4)], "episodes": len(x)}
+    low, high = np.quantile(means, [0.025, 0.975]).tolist()
+    return {"mean": round(float(x.mean()), 4), "ci95": [round(low, 4), round(high, 4)], "episodes": len(x)}
 
 
 def write_result(name: str, result: dict[str, Any]) -> Path:

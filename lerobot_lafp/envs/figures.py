@@ -38,7 +38,7 @@ def draw_trajectories(episodes: Mapping[str, Sequence[Episode]], path: Path) -> 
         )
     lines = [Line2D([], [], color=color, label=label) for label, color in _OUTCOME_COLORS.items()]
     figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), frameon=False)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150, bbox_inches="tight")
     plt.close(figure)
 
 

@@ -1,6 +1,6 @@
 """The demo as a result: what `lafp demo` found, with every episode's outcome, as JSON, and its figure for the README.
 
-make demo && .venv/bin/python benchmarks/two_way_demo.py
+    make demo && .venv/bin/python benchmarks/two_way_demo.py
 
 What `make demo` has trained and evaluated is not run again; without it, this runs it.
 """
@@ -27,8 +27,8 @@ def main() -> None:
         "task": "two_way",
         "methods": {
             method: {
-                "success": mean_ci95([episode.is_success for episode in of_method]),
                 **rows[method],
+                "success": mean_ci95([episode.is_success for episode in of_method]),
                 "outcomes": [
                     {"seed": e.seed, "mode": e.mode, "is_success": e.is_success, "touched": e.touched}
                     for e in of_method

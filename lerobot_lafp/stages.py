@@ -18,7 +18,8 @@ for all three stages; written --latent_policy.steps=20000, for that stage alone.
 skipped and one that was interrupted is resumed, so the same command goes on where it stopped.
 
     lafp train configs/pusht_keypoints
-    lafp train --dataset.repo_id=me/pick --policy.labeled_episodes=[0,1,2] --output_dir=outputs/pick
+    lafp train --dataset.repo_id=me/pick --policy.labeled_episodes=[0,1,2] --output_dir=outputs/pick \\
+        --policy.push_to_hub=false
 """
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from record import mean_ci95, provenance, read_evaluation, write_result
 
 from lerobot_lafp.configuration_lafp import STAGES
-from lerobot_lafp.runs import RunState, last_checkpoint, run_command, run_state
+from lerobot_lafp.runs import RunState, evaluate, last_checkpoint, run_state
 from lerobot_lafp.stages import train_stages
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "pusht_keypoints"
@@ -38,19 +38,8 @@ def main() -> None:
 
     checkpoint = last_checkpoint(OUTPUT / STAGES[-1])
     start = time.monotonic()
-    run_command(
-        "lerobot-eval",
-        [
-            f"--policy.path={checkpoint}",
-            "--env.type=pusht",
-            "--env.obs_type=environment_state_agent_pos",
-            f"--eval.n_episodes={EPISODES}",
-            "--eval.batch_size=50",
-            "--eval.use_async_envs=false",
-            f"--seed={EVALUATION_SEED}",
-            f"--output_dir={OUTPUT / 'evaluation'}",
-        ],
-    )
+    environment = ["--env.type=pusht", "--env.obs_type=environment_state_agent_pos"]
+    evaluate(checkpoint, OUTPUT / "evaluation", EPISODES, EVALUATION_SEED, environment)
     seconds["evaluation"] = round(time.monotonic() - start)
     episodes = read_evaluation(OUTPUT / "evaluation")
     configurations = {

@@ -10,24 +10,19 @@ from pathlib import Path
 
 from record import mean_ci95, provenance, write_result
 
-from lerobot_lafp.demo import EVALUATION_SEED, METHODS, NUM_DEMONSTRATIONS, NUM_LABELED, run_demo, summarize, table
-from lerobot_lafp.envs.two_way import read_episodes
+from lerobot_lafp.demo import EVALUATION_SEED, NUM_DEMONSTRATIONS, NUM_LABELED, run_demo, summarize
 
 ROOT = Path(__file__).parent.parent
 OUTPUT = Path("outputs/two_way")
 
 
 def main() -> None:
-    run_demo([str(ROOT / "configs" / "two_way"), f"--output_dir={OUTPUT}"])
-    episodes = {
-        method: read_episodes(OUTPUT / run / "evaluation" / "episodes.jsonl") for method, run in METHODS.items()
-    }
-    rows = {method: summarize(of_method) for method, of_method in episodes.items()}
+    episodes = run_demo([str(ROOT / "configs" / "two_way"), f"--output_dir={OUTPUT}"])
     result = {
         "task": "two_way",
         "methods": {
             method: {
-                **rows[method],
+                **summarize(of_method),
                 "success": mean_ci95([episode.is_success for episode in of_method]),
                 "outcomes": [
                     {"seed": e.seed, "mode": e.mode, "is_success": e.is_success, "touched": e.touched}
@@ -43,7 +38,7 @@ def main() -> None:
     path = write_result("two_way_demo", result)
     (ROOT / "docs").mkdir(exist_ok=True)
     shutil.copy(OUTPUT / "demo.png", ROOT / "docs" / "demo.png")
-    print(f"\n{table(rows)}\n\nwritten to {path}; figure: docs/demo.png")
+    print(f"written to {path}; figure: docs/demo.png")
 
 
 if __name__ == "__main__":

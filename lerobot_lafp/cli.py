@@ -16,8 +16,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command named by the first argument; returns the exit status."""
     command, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
     if command not in ("demo", "train"):
-        print(USAGE, end="", file=sys.stdout if command in ("-h", "--help", "help") else sys.stderr)
-        return 0 if command in ("-h", "--help", "help") else 2
+        asked_for = command in ("-h", "--help", "help")
+        print(USAGE, end="", file=sys.stdout if asked_for else sys.stderr)
+        return 0 if asked_for else 2
     # What follows imports torch and LeRobot, which takes a while.
     from .demo import USAGE as DEMO_USAGE
     from .demo import run_demo

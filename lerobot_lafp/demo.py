@@ -13,7 +13,7 @@ from pathlib import Path
 from .envs.demonstrator import write_demonstrations
 from .envs.figures import draw_trajectories, write_side_by_side_video
 from .envs.two_way import Episode, read_episodes
-from .runs import CommandError, last_checkpoint, run_command, train
+from .runs import CommandError, evaluate, last_checkpoint, train
 
 USAGE = """lafp demo [FOLDER] [--output_dir=DIR] [--episodes=N] [--smoke]
 
@@ -64,8 +64,11 @@ METHODS = {
 }
 
 
-def run_demo(arguments: Sequence[str]) -> None:
+def run_demo(arguments: Sequence[str]) -> dict[str, list[Episode]]:
     """Run the demo as ``USAGE`` says.
+
+    Returns:
+        Row of the table -> its episodes.
 
     Raises:
         CommandError: The configurations are missing, or a training or evaluation failed.
@@ -93,6 +96,7 @@ def run_demo(arguments: Sequence[str]) -> None:
         print(f"\n=== evaluation {number} of {len(METHODS)}: {method}", flush=True)
         episodes[method] = _evaluate(output / name, given.episodes)
     report(output, episodes)
+    return episodes
 
 
 def _evaluate(run: Path, num_episodes: int) -> list[Episode]:
@@ -101,24 +105,13 @@ def _evaluate(run: Path, num_episodes: int) -> list[Episode]:
     log = folder / "episodes.jsonl"
     if not (folder / "eval_info.json").is_file() or len(read_episodes(log)) < num_episodes:
         log.unlink(missing_ok=True)
-        run_command(
-            "lerobot-eval",
-            [
-                f"--policy.path={last_checkpoint(run)}",
-                "--env.type=lafp_two_way",
-                f"--env.episode_log={log}",
-                f"--eval.n_episodes={num_episodes}",
-                f"--eval.batch_size={min(num_episodes, 50)}",
-                "--eval.use_async_envs=false",
-                f"--seed={EVALUATION_SEED}",
-                f"--output_dir={folder}",
-            ],
-        )
+        environment = ["--env.type=lafp_two_way", f"--env.episode_log={log}"]
+        evaluate(last_checkpoint(run), folder, num_episodes, EVALUATION_SEED, environment)
     return read_episodes(log)[:num_episodes]
 
 
 def report(output: Path, episodes: dict[str, list[Episode]]) -> None:
-    """Print the table; write it with every episode's outcome, a figure and a video."""
+    """Print the table; write it as JSON, with a figure and a video."""
     rows = {method: summarize(of_method) for method, of_method in episodes.items()}
     (output / "demo.json").write_text(json.dumps(rows, indent=1) + "\n")
     draw_trajectories(episodes, output / "demo.png")

@@ -65,6 +65,33 @@ def _call_main(command: str, arguments: list[str], log: Path | None) -> None:
     importlib.import_module(_COMMANDS[command]).main()
 
 
+def evaluate(checkpoint: Path, output_dir: Path, num_episodes: int, seed: int, environment: Sequence[str]) -> None:
+    """``lerobot-eval`` of ``checkpoint`` on the episodes of ``seed`` onwards, stepped together in one process.
+
+    Args:
+        checkpoint: What ``--policy.path`` takes.
+        output_dir: Gets ``eval_info.json`` and videos.
+        num_episodes: How many.
+        seed: Of the first episode.
+        environment: The ``--env.*`` options.
+
+    Raises:
+        CommandError: It failed.
+    """
+    run_command(
+        "lerobot-eval",
+        [
+            f"--policy.path={checkpoint}",
+            *environment,
+            f"--eval.n_episodes={num_episodes}",
+            f"--eval.batch_size={min(num_episodes, 50)}",
+            "--eval.use_async_envs=false",  # LeRobot's asynchronous environments do not know plain gym.make ones
+            f"--seed={seed}",
+            f"--output_dir={output_dir}",
+        ],
+    )
+
+
 class RunState(Enum):
     """How far a training run got, by what lies in its output folder."""
 

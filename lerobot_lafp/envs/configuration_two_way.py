@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 import gymnasium as gym
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.envs.configs import EnvConfig
 from lerobot.utils.constants import ACTION, OBS_IMAGE, OBS_STATE
 
-from .two_way import FPS, MAX_EPISODE_STEPS, ObsType, TwoWayEnv
+from .two_way import FPS, MAX_EPISODE_STEPS, TwoWayEnv
 
 
 @EnvConfig.register_subclass("lafp_two_way")
@@ -43,8 +43,6 @@ class TwoWayEnvConfig(EnvConfig):
     )
 
     def __post_init__(self) -> None:
-        if self.obs_type not in get_args(ObsType):
-            raise ValueError(f"`obs_type` must be one of {get_args(ObsType)}, got {self.obs_type!r}.")
         self.features = {
             ACTION: PolicyFeature(FeatureType.ACTION, (2,)),
             "pixels": PolicyFeature(FeatureType.VISUAL, (self.image_size, self.image_size, 3)),

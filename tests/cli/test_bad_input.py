@@ -69,3 +69,17 @@ def test_image_of_another_size(stages: Path, run: Callable[..., Finished], tmp_p
     assert not done.ok
     assert "`observation.image` has shape" in done.output
     assert "(3, 32, 32)" in done.output
+
+
+def test_unknown_observation_of_the_two_way_task(stages: Path, run: Callable[..., Finished], tmp_path: Path) -> None:
+    done = run(
+        "lerobot-eval",
+        f"--policy.path={last_checkpoint(stages / 'action_decoder')}",
+        "--env.type=lafp_two_way",
+        "--env.obs_type=sound",
+        "--eval.n_episodes=1",
+        "--eval.batch_size=1",
+        f"--output_dir={tmp_path / 'evaluation'}",
+    )
+    assert not done.ok
+    assert "`obs_type` must be one of ('pixels', 'pixels_agent_pos'), got 'sound'" in done.output

@@ -71,6 +71,8 @@ def read_batch(batch: Mapping[str, Any], config: LAFPConfig, normalizer: Observa
                 f"{deltas}. Load the dataset with the delta_timestamps of this configuration (lerobot-train does)."
             )
     pad = _observation_padding(batch, keys, observation[keys[0]])
+    if config.hold_last_frame:
+        pad = torch.zeros_like(pad)  # LeRobot repeats the last frame beyond the end
     _check_finite({key: batch[key] for key in normalizer.vector_shapes}, ~pad, batch)
     _check_statistics({key: observation[key] for key in normalizer.vector_shapes}, ~pad)
 

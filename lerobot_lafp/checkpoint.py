@@ -43,6 +43,8 @@ _FIXED_OPTIONS = (
         "image_target",
         "pixel_target_size",
         "latent_model_dim",
+        "idm_input",
+        "motion_grid",
     ],
     [
         "n_obs_steps",
@@ -113,6 +115,8 @@ def _may_differ(policy: "LAFPPolicy", name: str, state: dict[str, Tensor], steps
             return True
     if name.startswith(("latent_action_model.action_head.", "latent_action_model.action_moments.")):
         return name not in state  # actions appear for the first time; the head serves stage 1 alone
+    if name.startswith("latent_action_model.motion_head."):
+        return True  # it, too, serves stage 1 alone; another shape means another `motion_grid`, refused above
     new_states = policy.config.decoder_vector_shapes
     return any(name.startswith(f"normalizer.vectors.{key.replace('.', '__')}.") for key in new_states)
 

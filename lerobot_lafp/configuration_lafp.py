@@ -54,6 +54,9 @@ class LAFPConfig(PreTrainedConfig):
         labels_repo_id: The dataset that ``labeled_episodes`` was chosen for. Filled in by the first training
             run, so that a list made for one dataset is not applied to another by mistake.
         relative_actions: Predict actions relative to the present ``observation.state`` (both of width ``A``).
+        hold_last_frame: Take the scene to stand still after an episode's last frame, so that the policy also learns
+            from the frames just before it. Off: what lies beyond the end is masked out, and the last
+            ``frame_offset`` frames of an episode are not trained on.
         allow_short_episodes: Accept episodes shorter than one chunk; what is missing is masked out.
         latent_features: The observations that stages 1 and 2 read. Filled in by the first training run;
             a state that first appears in the dataset of stage 3 is for the decoder alone.
@@ -72,7 +75,12 @@ class LAFPConfig(PreTrainedConfig):
         bottleneck: ``continuous``, or ``vq``, a codebook kept by moving averages (paper, section 3.1).
         codebook_size: Codes per codebook of ``vq``.
         codebook_heads: Codebooks that share the width ``Dz`` of one latent.
+        idm_input: What the inverse model sees beside the first frame: the later ``frames`` themselves, or the
+            ``difference`` of their tokens (CoMo).
         label_weight: lambda, weight of the stage-1 action loss (paper: 0.1). 0: no labels in stage 1.
+        motion_weight: Weight of predicting motion from the latent alone, a regulariser that needs no labels
+            (LAOF): of a camera its optical flow (OpenCV's DIS), of a state its change. 0: off.
+        motion_grid: Cells a side over which a camera's optical flow is averaged.
         image_target: What the forward model predicts for a camera: ``pixels``, or ``features`` of a frozen
             copy of the encoder; ``auto`` takes pixels up to 128 a side. States are always predicted as such.
         pixel_target_size: Longest side, in pixels, at which ``pixels`` are predicted.
@@ -88,7 +96,8 @@ class LAFPConfig(PreTrainedConfig):
         ema_decay: Decay of the moving average of the policy's weights, which is what acts. 0: none.
 
         decoder_input: What the decoder is trained on (paper, section 3.3): ``interpolation``, ``direct``
-            (samples from noise) or ``idm`` (the inverse model's latents).
+            (samples from noise) or ``idm`` (the inverse model's latents). ``none``: there is no stage 3, and the
+            action head of stage 1 decodes what the policy samples.
         interpolation_tau_min: ``tau ~ U(min, max)`` of the interpolation; equal bounds fix it.
         interpolation_tau_max: See above.
         interpolation_steps: From ``(z_tau, tau)``, ``one_call`` of the network or the ``remaining`` Euler steps.
@@ -116,6 +125,7 @@ class LAFPConfig(PreTrainedConfig):
     labeled_episodes: list[int] | None = None
     labels_repo_id: str | None = None
     relative_actions: bool = False
+    hold_last_frame: bool = False
     allow_short_episodes: bool = False
     latent_features: list[str] | None = None
     action_dim: int | None = None
@@ -138,7 +148,10 @@ class LAFPConfig(PreTrainedConfig):
     bottleneck: Literal["continuous", "vq"] = "continuous"
     codebook_size: int = 64
     codebook_heads: int = 4
+    idm_input: Literal["frames", "difference"] = "frames"
     label_weight: float = 0.1
+    motion_weight: float = 0.0
+    motion_grid: int = 1
     image_target: Literal["auto", "pixels", "features"] = "auto"
     pixel_target_size: int = 64
     latent_model_dim: int = 256
@@ -154,7 +167,7 @@ class LAFPConfig(PreTrainedConfig):
     ema_decay: float = 0.999
 
     # Stage 3: action decoder.
-    decoder_input: Literal["interpolation", "direct", "idm"] = "interpolation"
+    decoder_input: Literal["interpolation", "direct", "idm", "none"] = "interpolation"
     interpolation_tau_min: float = 0.0
     interpolation_tau_max: float = 1.0
     interpolation_steps: Literal["one_call", "remaining"] = "one_call"
@@ -198,7 +211,8 @@ class LAFPConfig(PreTrainedConfig):
 
     def _check_ranges(self) -> None:
         observation = ("token_dim",)
-        latent_action = ("latent_dim", "codebook_size", "codebook_heads", "pixel_target_size", "latent_model_dim")
+        codebook = ("codebook_size", "codebook_heads")
+        latent_action = ("latent_dim", *codebook, "pixel_target_size", "latent_model_dim", "motion_grid")
         policy = ("policy_dim", "policy_layers", "num_flow_steps", "flow_draws")
         for name in (*observation, *latent_action, *policy, "decoder_dim"):
             if getattr(self, name) < 1:
@@ -210,8 +224,14 @@ class LAFPConfig(PreTrainedConfig):
             )
         if not 0.0 <= self.ema_decay < 1.0:
             raise ValueError(f"`ema_decay` must lie in [0, 1), got {self.ema_decay}; 0 turns the average off.")
-        if self.label_weight < 0:
-            raise ValueError(f"`label_weight` must not be negative, got {self.label_weight}.")
+        for name in ("label_weight", "motion_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
+        if self.decoder_input == "none" and self.stage == "action_decoder":
+            raise ValueError(
+                "`decoder_input=none` has no stage action_decoder: the checkpoint of stage latent_policy acts, with "
+                "the action head of stage 1. Leave that stage out, or choose another decoder_input."
+            )
         if self.bottleneck == "vq" and self.latent_dim % self.codebook_heads:
             raise ValueError(f"`codebook_heads` ({self.codebook_heads}) must divide `latent_dim` ({self.latent_dim}).")
         if self.resize_shape is not None and min(self.resize_shape) < 8:
@@ -289,8 +309,8 @@ class LAFPConfig(PreTrainedConfig):
 
     @property
     def drop_n_last_frames(self) -> int:
-        """Frames at an episode's end that have no future to learn from: not one whole latent action."""
-        return self.frame_offset if len(self.boundary_deltas) > 1 else 0
+        """Frames at an episode's end that have no future to learn from: not one whole latent action, unless held."""
+        return self.frame_offset if len(self.boundary_deltas) > 1 and not self.hold_last_frame else 0
 
     def get_optimizer_preset(self) -> AdamWConfig:
         return AdamWConfig(

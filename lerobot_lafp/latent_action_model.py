@@ -3,6 +3,7 @@
     z_l = bottleneck(IDM(o_{t+lk}, o_{t+(l+1)k}))          what happened in these k frames
     o^_{t+(l+1)k} = FDM(o_{t+lk}, z_l)                      said well enough to predict the later frame
     a^_{t+lk .. t+(l+1)k-1} = head(z_l)                     and, where there are labels, to tell the actions
+    m^_l = linear(z_l)                                      and, on request, the motion between the two frames
 
 LAFP paper, section 3.1: ``L_vq + L_rec + lambda * L_ad``.
 """
@@ -17,6 +18,7 @@ from einops import pack, rearrange, repeat
 from torch import Tensor, nn
 from vector_quantize_pytorch import VectorQuantize
 
+from .motion import MotionHead
 from .networks import mean_over_valid, mlp
 from .observation import SMALL_IMAGE, Observation, ObservationEncoder, module_key, shrink
 from .statistics import LatentStatistics, RunningMoments
@@ -121,6 +123,8 @@ class LatentActionModel(nn.Module):
         codebook_heads: Of ``vq``.
         image_target: What is predicted for cameras (see ``LAFPConfig``).
         pixel_target_size: Longest side of predicted images.
+        idm_input: ``frames`` or ``difference`` (see ``LAFPConfig``).
+        motion_grid: Cells a side of the optical flow predicted from the latent; 0: no motion is predicted.
     """
 
     def __init__(
@@ -137,9 +141,12 @@ class LatentActionModel(nn.Module):
         codebook_heads: int = 4,
         image_target: Literal["auto", "pixels", "features"] = "auto",
         pixel_target_size: int = 64,
+        idm_input: Literal["frames", "difference"] = "frames",
+        motion_grid: int = 0,
     ) -> None:
         super().__init__()
         self.encoder = encoder
+        self.idm_input = idm_input
         self.frame_offset = frame_offset
         frame_dim = encoder.num_tokens * encoder.token_dim
         self.idm = mlp(2 * frame_dim, hidden, latent_dim)
@@ -170,6 +177,7 @@ class LatentActionModel(nn.Module):
 
         self.action_head = mlp(latent_dim, hidden, frame_offset * action_dim) if action_dim else None
         self.action_moments = RunningMoments(action_dim) if action_dim else None
+        self.motion_head = MotionHead(latent_dim, list(image_shapes), vectors, motion_grid) if motion_grid else None
 
     def trained_parameters(self) -> Iterator[nn.Parameter]:
         """All but those of the frozen encoder that provides targets."""
@@ -183,7 +191,8 @@ class LatentActionModel(nn.Module):
             valid: (B, L), false where the later frame lies beyond the episode.
         """
         tokens = self.encoder(frames)
-        pairs = torch.cat([tokens[:, :-1], tokens[:, 1:]], dim=2)
+        now, later = tokens[:, :-1], tokens[:, 1:]
+        pairs = torch.cat([now, later - now if self.idm_input == "difference" else later], dim=2)
         z, loss = self.bottleneck(self.idm(rearrange(pairs, "b l n d -> b l (n d)")), valid)
         return Latents(z, tokens, loss)
 
@@ -224,6 +233,24 @@ class LatentActionModel(nn.Module):
         assert self.action_moments is not None
         out = rearrange(self.action_head(z), "b l (k a) -> b l k a", k=self.frame_offset)
         return self.action_moments.unnormalize(out)
+
+    def decode(self, z: Tensor, origin: Tensor | None) -> Tensor:
+        """The action head alone as decoder: normalised latents (B, L, Dz) -> absolute actions (B, H, A).
+
+        The head's actions are relative to the state at each latent's own first frame. Of a chunk only the first such
+        state is known; each later one is taken to be where the actions before it led.
+
+        Args:
+            z: Latents, (B, L, Dz).
+            origin: The present state, (B, A), for relative actions; None for absolute ones.
+        """
+        actions = self.predict_actions(self.statistics.unnormalize(z))
+        if origin is not None:
+            steps = [origin]
+            for latent in actions[:, :-1].unbind(dim=1):
+                steps.append(steps[-1] + latent[:, -1])
+            actions = actions + torch.stack(steps, dim=1).unsqueeze(2)
+        return rearrange(actions, "b l k a -> b (l k) a")
 
     def action_loss(self, z: Tensor, actions: Tensor, labeled: Tensor) -> Tensor:
         """``L_ad`` per sample (B,).

@@ -103,6 +103,8 @@ class LAFPPolicy(PreTrainedPolicy):
                 codebook_heads=config.codebook_heads,
                 image_target=config.image_target,
                 pixel_target_size=config.pixel_target_size,
+                idm_input=config.idm_input,
+                motion_grid=config.motion_grid if config.motion_weight else 0,
             )
             if config.action_dim is not None:
                 self.action_decoder = ActionDecoder(
@@ -236,6 +238,9 @@ class LAFPPolicy(PreTrainedPolicy):
         if model.action_head is not None and self.config.label_weight:
             actions, labeled = data.actions_per_latent(self.config.relative_actions)
             losses["label_loss"] = self.config.label_weight * model.action_loss(latents.z, actions, labeled)
+        if model.motion_head is not None:
+            motion = model.motion_head.loss(latents.z, data.frames, data.valid)
+            losses["motion_loss"] = self.config.motion_weight * motion
         return model.normalize(latents.z, data.valid), losses
 
     def _decoder_loss(self, data: TrainingBatch, z_idm: Tensor | None) -> Tensor:
@@ -378,17 +383,20 @@ class LAFPPolicy(PreTrainedPolicy):
         z = self.acting_policy.sample(
             tokens, self.acting_policy.noise(tokens.shape[0], tokens) if noise is None else noise
         )
+        origin = raw[OBS_STATE][:, -1].to(z) if self.config.relative_actions else None
+        if self.config.decoder_input == "none" and self.latent_action_model is not None:
+            return self.latent_action_model.decode(z, origin)
         if self.chunk_moments is not None:
             actions = self.chunk_moments.unnormalize(z)
         else:
             assert self.action_decoder is not None
             actions = self.action_decoder(z, self._decoder_observation(tokens, history))
-        if self.config.relative_actions:
-            actions = actions + raw[OBS_STATE][:, -1:].to(actions)
-        return actions
+        return actions if origin is None else actions + origin.unsqueeze(1)
 
     def _require_acting(self) -> None:
         """Only a policy with a trained decoder acts; or an untouched one in stage ``joint``, for LeRobot's tests."""
+        if self._acts_by_head():
+            return
         if self.action_decoder is None and self.chunk_moments is None:
             raise RuntimeError(
                 "This LAFP checkpoint cannot act: it never saw an action. Missing stage: action_decoder. Train it on "
@@ -404,6 +412,20 @@ class LAFPPolicy(PreTrainedPolicy):
             f"{', then stage '.join(missing)}. Train with lerobot-train --policy.path=<this checkpoint> "
             f"--policy.stage={missing[0]} (--dataset.repo_id must have actions for stage action_decoder)."
         )
+
+    def _acts_by_head(self) -> bool:
+        """Whether the action head of stage 1 decodes, and saw labels (``decoder_input=none``)."""
+        if self.config.decoder_input != "none" or self.latent_action_model is None:
+            return False
+        moments = self.latent_action_model.action_moments
+        if moments is None or not int(moments.count) or not int(self.stage_steps[1]):
+            raise RuntimeError(
+                "`decoder_input=none` decodes with the action head of stage 1, but this checkpoint's saw no label, or "
+                "its latent policy was never trained. Train stage latent_action with labels (label_weight > 0), then "
+                "stage latent_policy; or train a decoder: --policy.stage=action_decoder "
+                "--policy.decoder_input=interpolation."
+            )
+        return True
 
     # --- Loading -------------------------------------------------------------------------------------------
 

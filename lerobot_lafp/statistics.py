@@ -116,3 +116,6 @@ class LatentStatistics(nn.Module):
 
     def normalize(self, z: Tensor) -> Tensor:
         return (z - self.centre) / self.scale
+
+    def unnormalize(self, z: Tensor) -> Tensor:
+        return z * self.scale + self.centre

@@ -1,0 +1,192 @@
+"""The tasks: what is observed, how much is trained, and how an episode is judged."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lerobot.configs import PreTrainedConfig
+from lerobot.envs.configs import EnvConfig, PushtEnv
+from lerobot.envs.factory import make_env, make_env_pre_post_processors
+from lerobot.policies.factory import get_policy_class, make_pre_post_processors
+from lerobot.scripts.lerobot_eval import eval_policy
+from lerobot.utils.random_utils import set_seed
+
+from lerobot_lafp.envs.configuration_two_way import TwoWayEnvConfig
+from lerobot_lafp.envs.demonstrator import write_demonstrations
+from lerobot_lafp.envs.two_way import read_episodes
+
+from .frames import Frames
+
+OUTPUT = Path("outputs/ablation")
+#: Evaluation episodes start at this seed, of every run alike. Nothing is ever chosen by looking at them.
+EVALUATION_SEED = 100_000
+#: Environments stepped together.
+BATCH = 50
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Optimiser steps of a training, and samples a step."""
+
+    steps: int
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of the ablation.
+
+    Attributes:
+        name: As in the results.
+        options: ``LAFPConfig`` options that all variants share.
+        budgets: Stage (or rival) -> how much it is trained.
+        labels: Labelled episodes where a variant does not say.
+        episodes: Evaluation episodes of a run.
+        rivals: LeRobot policy type -> its options.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    budgets: Mapping[str, Budget]
+    labels: int
+    episodes: int
+    rivals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def frames(self) -> Frames:
+        return _frames(self.name)
+
+    def labeled_episodes(self, count: int, seed: int) -> list[int]:
+        """The labelled episodes of a training seed: drawn at random, the smaller sets within the larger ones."""
+        rng = np.random.default_rng(seed)
+        if self.name == "two_way":  # episodes 2i and 2i + 1 pass on different sides, so that few labels cover both
+            pairs = rng.permutation(NUM_TWO_WAY // 2)[: (count + 1) // 2]
+            return sorted(int(e) for pair in pairs for e in (2 * pair, 2 * pair + 1))[:count]
+        return sorted(int(e) for e in rng.permutation(self.frames().num_episodes)[:count])
+
+    def environment(self, log: Path | None = None) -> EnvConfig:
+        if self.name == "two_way":
+            return TwoWayEnvConfig(episode_log=None if log is None else str(log))
+        pixels = self.name == "pusht"
+        return PushtEnv(obs_type="pixels_agent_pos" if pixels else "environment_state_agent_pos")
+
+    def evaluate(self, checkpoint: Path, acting: Mapping[str, Any], episodes: int, first_seed: int) -> dict[str, Any]:
+        """Per-episode outcomes of a checkpoint by LeRobot's own ``eval_policy``, and the CPU time of one chunk."""
+        policy, processors = load(checkpoint, acting)
+        with tempfile.TemporaryDirectory() as folder:
+            log = Path(folder) / "episodes.jsonl"
+            environment = self.environment(log)
+            envs = next(iter(make_env(environment, n_envs=min(episodes, BATCH)).values()))[0]
+            around = make_env_pre_post_processors(environment, policy.config)
+            set_seed(first_seed)
+            with torch.no_grad():
+                result = eval_policy(envs, policy, *around, *processors, n_episodes=episodes, start_seed=first_seed)
+            envs.close()
+            per_episode = result["per_episode"][:episodes]
+            out: dict[str, Any] = {
+                "first_seed": first_seed,
+                "success": [bool(e["success"]) for e in per_episode],
+                "reward": [round(float(e["max_reward"]), 4) for e in per_episode],
+            }
+            if self.name == "two_way":
+                logged = read_episodes(log)[:episodes]
+                out["mode"] = [e.mode for e in logged]
+                out["touched"] = [e.touched for e in logged]
+        return out
+
+
+def load(checkpoint: Path, acting: Mapping[str, Any]) -> tuple[Any, tuple[Any, Any]]:
+    """A policy ready to act, and its processors. ``acting`` are options that need no training (sampler steps)."""
+    config = PreTrainedConfig.from_pretrained(checkpoint)
+    for name, value in acting.items():
+        setattr(config, name, value)
+    config.pretrained_path = checkpoint
+    policy = get_policy_class(config.type).from_pretrained(checkpoint, config=config)
+    policy.eval()
+    return policy, make_pre_post_processors(config, pretrained_path=str(checkpoint))
+
+
+#: Demonstrations of the two-way task; their video is cheap, so there is much of it.
+NUM_TWO_WAY = 1000
+
+#: Where the PushT datasets lie; unset: LeRobot's cache or the Hub.
+PUSHT_ROOT: Path | None = None
+
+
+@cache
+def _frames(name: str) -> Frames:
+    if name == "two_way":
+        root = OUTPUT / "two_way_demonstrations"
+        write_demonstrations(root, NUM_TWO_WAY)
+        return Frames("local/two_way", root)
+    root = None if PUSHT_ROOT is None else PUSHT_ROOT / name
+    return Frames(f"lerobot/{name}", root)
+
+
+TASKS = {
+    task.name: task
+    for task in (
+        Task(
+            name="two_way",
+            options={
+                "n_obs_steps": 1,
+                "horizon": 8,
+                "num_latents": 2,
+                "n_action_steps": 4,
+                "pixel_target_size": 16,
+                "policy_dim": 256,
+                "optimizer_lr": 1e-3,
+                "hold_last_frame": True,
+            },
+            budgets={
+                "latent_action": Budget(3000, 64),
+                "latent_policy": Budget(6000, 64),
+                "action_decoder": Budget(600, 64),
+                "flow_on_actions": Budget(6000, 64),
+            },
+            labels=10,
+            episodes=500,
+        ),
+        Task(
+            name="pusht_keypoints",
+            options={"relative_actions": True, "policy_dim": 384},
+            budgets={
+                "latent_action": Budget(4000, 128),
+                "latent_policy": Budget(8000, 256),
+                "action_decoder": Budget(3000, 128),
+                "joint": Budget(8000, 256),
+                "flow_on_actions": Budget(8000, 256),
+                "diffusion": Budget(8000, 256),
+                "act": Budget(8000, 256),
+            },
+            labels=20,
+            episodes=100,
+            rivals={
+                # LeRobot's policies, shrunk to what two cores can train in the time LAFP has.
+                "diffusion": {
+                    "n_obs_steps": 2,
+                    "horizon": 16,
+                    "n_action_steps": 8,
+                    "down_dims": (64, 128, 256),
+                    "diffusion_step_embed_dim": 64,
+                    "noise_scheduler_type": "DDIM",
+                    "num_inference_steps": 10,
+                },
+                "act": {
+                    "chunk_size": 16,
+                    "n_action_steps": 8,
+                    "dim_model": 128,
+                    "n_heads": 4,
+                    "dim_feedforward": 512,
+                    "n_encoder_layers": 3,
+                    "latent_dim": 16,
+                    "n_vae_encoder_layers": 2,
+                },
+            },
+        ),
+    )
+}

@@ -1,0 +1,116 @@
+"""One training: LeRobot's policy, optimiser, schedule and sampler over frames in memory; resumed where it stopped."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lerobot.common.train_utils import load_training_state, save_training_state
+from lerobot.configs import PreTrainedConfig
+from lerobot.policies.factory import make_policy, make_pre_post_processors
+from lerobot.utils.random_utils import set_seed
+from safetensors.torch import load_model, save_model
+from torch import Tensor
+
+from .frames import Frames
+
+#: CPU seconds between the points that an interrupted training goes on from.
+SAVE_EVERY_S = 120.0
+
+
+def train(
+    config: PreTrainedConfig,
+    frames: Frames,
+    episodes: Sequence[int] | None,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    folder: Path,
+) -> float:
+    """Train a policy as ``lerobot-train`` would, into ``folder/pretrained_model``.
+
+    Args:
+        config: The policy; ``pretrained_path`` is where it starts from.
+        frames: The dataset.
+        episodes: Those to train on. Unset: all.
+        steps: Optimiser steps.
+        batch_size: B.
+        seed: Of weights, noise and the order of the data.
+        folder: Where the run lives; one that was interrupted there goes on.
+
+    Returns:
+        CPU seconds that the training took, those before an interruption included.
+    """
+    set_seed(seed)
+    policy = make_policy(config, ds_meta=frames.meta)
+    start = {"pretrained_path": str(config.pretrained_path)} if config.pretrained_path else {}
+    preprocessor, postprocessor = make_pre_post_processors(config, **start, dataset_stats=frames.meta.stats)
+    parameters = policy.get_optim_params()
+    preset = config.get_optimizer_preset()
+    optimizer = preset.build(parameters)
+    for group in optimizer.param_groups:
+        group["fused"] = True  # one pass over the weights; the arithmetic is the same
+    schedule = config.get_scheduler_preset()
+    scheduler = schedule.build(optimizer, steps) if schedule is not None else None
+
+    partial = folder / "partial"
+    done, seconds = 0, 0.0
+    if (partial / "seconds").is_file():
+        load_model(policy, partial / "weights.safetensors")
+        done, optimizer, scheduler = load_training_state(partial, optimizer, scheduler)
+        seconds = float((partial / "seconds").read_text())
+    order = batches(frames.usable(episodes, getattr(config, "drop_n_last_frames", 0)), batch_size, seed, done)
+    clock = time.process_time()
+    saved = clock
+    clipped = [p for group in optimizer.param_groups for p in group["params"]]
+    policy.train()
+    for step in range(done + 1, steps + 1):
+        policy.train()
+        loss, _ = policy.forward(preprocessor(frames.batch(next(order), config)))
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"The loss became {loss.item()} at step {step} of {folder}.")
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(clipped, preset.grad_clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        if scheduler is not None:
+            scheduler.step()
+        if hasattr(policy, "update"):
+            policy.update()
+        if time.process_time() - saved > SAVE_EVERY_S and step < steps:
+            saved = time.process_time()
+            _save_partial(partial, policy, step, optimizer, scheduler, seconds + saved - clock)
+    seconds += time.process_time() - clock
+    target = folder / "pretrained_model"
+    policy.save_pretrained(target)
+    preprocessor.save_pretrained(target)
+    postprocessor.save_pretrained(target)
+    shutil.rmtree(partial, ignore_errors=True)
+    return seconds
+
+
+def batches(usable: Tensor, batch_size: int, seed: int, skip: int = 0) -> Iterator[Tensor]:
+    """Endless batches (B,) of shuffled epochs; which comes when depends on ``seed`` alone, so ``skip`` can resume."""
+    epoch, offset = divmod(skip * batch_size, len(usable))
+    rest = torch.empty(0, dtype=torch.long)
+    while True:
+        while len(rest) < batch_size:
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+            rest = torch.cat([rest, usable[torch.randperm(len(usable), generator=generator)][offset:]])
+            epoch, offset = epoch + 1, 0
+        yield rest[:batch_size]
+        rest = rest[batch_size:]
+
+
+def _save_partial(folder: Path, policy: Any, step: int, optimizer: Any, scheduler: Any, seconds: float) -> None:
+    fresh = folder.with_name("partial.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    save_model(policy, str(fresh / "weights.safetensors"))
+    save_training_state(fresh, step, optimizer, scheduler)
+    (fresh / "seconds").write_text(str(seconds))
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(fresh, folder)

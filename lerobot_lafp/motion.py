@@ -1,0 +1,92 @@
+"""Motion between two frames, predicted from the latent alone: a regulariser of stage 1 that needs no labels.
+
+What moves between the frames is what acted, wherever in the image it stands. A latent that must tell it, linearly and
+without seeing the frames, cannot describe the later frame by its appearance instead (LAOF's pseudo-supervision by
+optical flow; for states the change itself).
+"""
+
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from .networks import mean_over_valid
+from .observation import Observation
+from .statistics import RunningMoments
+
+#: Images are enlarged to this shortest side: DIS matches patches of 8 pixels.
+_FLOW_SIDE = 64
+
+
+class MotionHead(nn.Module):
+    """A linear map from a latent to the motion it stands for.
+
+    Args:
+        latent_dim: Dz.
+        cameras: Names of the cameras whose optical flow is predicted.
+        vectors: State -> width; what is predicted is its change.
+        grid: Cells a side over which flow is averaged.
+    """
+
+    def __init__(self, latent_dim: int, cameras: list[str], vectors: Mapping[str, int], grid: int) -> None:
+        super().__init__()
+        self.cameras = list(cameras)
+        self.vectors = list(vectors)
+        self.grid = grid
+        width = sum(vectors.values()) + 2 * grid * grid * len(self.cameras)
+        self.project = nn.Linear(latent_dim, width)
+        self.moments = RunningMoments(width)
+
+    @torch.no_grad()
+    def target(self, frames: Observation, valid: Tensor) -> Tensor:
+        """Motion between consecutive frames, (B, L, M).
+
+        Args:
+            frames: Every tensor (B, L+1, ..).
+            valid: (B, L); where not, flow is left at zero.
+        """
+        parts = [frames[key][:, 1:] - frames[key][:, :-1] for key in self.vectors]
+        parts += [optical_flow(frames[key], valid, self.grid) for key in self.cameras]
+        return torch.cat(parts, dim=-1)
+
+    def loss(self, z: Tensor, frames: Observation, valid: Tensor) -> Tensor:
+        """Squared error per sample (B,), in units of the motion's own deviation; ``z`` (B, L, Dz)."""
+        target = self.target(frames, valid)
+        if self.training:
+            self.moments.update(target[valid])
+        return mean_over_valid((self.project(z) - self.moments.normalize(target)) ** 2, valid.unsqueeze(-1))
+
+
+def optical_flow(images: Tensor, valid: Tensor, grid: int) -> Tensor:
+    """Mean optical flow per cell between consecutive frames, by OpenCV's DIS.
+
+    Args:
+        images: (B, L+1, C, H, W), in any range.
+        valid: (B, L), pairs to compute; the others are zero.
+        grid: G, cells a side.
+
+    Returns:
+        (B, L, 2 G G), in shares of the image's width and height per pair.
+    """
+    out = torch.zeros(*valid.shape, 2 * grid * grid)
+    # Presets differ little on small images, and this one is the fastest.
+    flow_of = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    grey = images.detach().float().mean(dim=2).cpu().numpy()
+    for sample, pair in valid.nonzero().tolist():
+        before, after = _to_uint8(grey[sample, pair : pair + 2])
+        flow = flow_of.calc(before, after, np.zeros((*before.shape, 2), dtype=np.float32))
+        flow = flow / np.array([before.shape[1], before.shape[0]], dtype=np.float32)
+        cells = cv2.resize(flow, (grid, grid), interpolation=cv2.INTER_AREA)
+        out[sample, pair] = torch.from_numpy(cells.reshape(-1))
+    return out.to(images.device)
+
+
+def _to_uint8(pair: NDArray[np.float32]) -> list[NDArray[np.uint8]]:
+    """Two grey images (2, H, W) on one scale of 0 to 255, enlarged if small."""
+    low, high = float(pair.min()), float(pair.max())
+    scaled = ((pair - low) * (255 / max(high - low, 1e-6))).astype(np.uint8)
+    factor = max(1, -(-_FLOW_SIDE // min(pair.shape[1:])))
+    return [cv2.resize(x, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR) for x in scaled]

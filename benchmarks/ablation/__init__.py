@@ -1,0 +1,1 @@
+"""The ablations: what is run, and how it is shown."""

@@ -1,0 +1,248 @@
+"""The tables, claim by claim: which rows, which differences, which figure."""
+
+from .render import Difference, Figure, Row, Table
+from .variants import GRID_LABELS, GRID_WIDTHS, LABELS, PREDICTION_WIDTHS, RIVAL_LABELS, STEPS, TAUS
+
+TITLES = {"two_way": "two-way task", "pusht_keypoints": "PushT keypoints"}
+SIDES = {"two_way": ("left", "right"), "pusht_keypoints": ("reward",)}
+
+
+def _common(task: str) -> list[Table]:
+    title, extra = TITLES[task], SIDES[task]
+    columns = ("success", *extra, "cpu_minutes", "seeds", "episodes")
+    metric = "success" if task == "two_way" else "reward"
+    return [
+        Table(
+            name=f"{task}_flow_against_bc",
+            title=f"Flow against behaviour cloning of latents, {title} (claim 1; paper, Table 3)",
+            task=task,
+            rows=(
+                Row("LAFP", "lafp"),
+                Row("LAFP, policy fine-tuned with the decoder", "lafp_finetuned"),
+                Row("LAOM (BC, fine-tuned)", "laom"),
+                Row("LAOM (BC, frozen)", "laom_frozen"),
+            ),
+            columns=columns,
+            differences=(
+                Difference("LAFP - LAOM (frozen)", "lafp", "laom_frozen", metric),
+                Difference("LAFP - LAOM", "lafp", "laom", metric),
+                Difference("LAFP - LAFP fine-tuned", "lafp", "lafp_finetuned", metric),
+            ),
+        ),
+        Table(
+            name=f"{task}_interpolation_removed",
+            title=f"The interpolation removed, and nothing else, {title} (claim 2)",
+            task=task,
+            rows=(
+                Row("U(0,1) interpolation (paper)", "interpolation"),
+                Row("decoder on samples from noise", "direct"),
+            ),
+            columns=columns,
+            differences=(
+                Difference("success: interpolation - direct", "interpolation", "direct", "success"),
+                Difference("reward: interpolation - direct", "interpolation", "direct", "reward"),
+            ),
+        ),
+        Table(
+            name=f"{task}_decoder_input",
+            title=f"What the decoder is trained on, {title} (claim 2; paper, Tables 2 and 5)",
+            task=task,
+            rows=(
+                Row("LAFP as shipped", "lafp"),
+                Row("interpolation, one call", "interpolation"),
+                Row("interpolation, remaining steps", "interpolation_remaining"),
+                Row("direct", "direct"),
+                Row("IDM latents", "idm"),
+                Row("stage-1 decoder reused", "stage1_decoder"),
+                Row("stage-1 decoder reused, LAOM (frozen)", "laom_stage1_decoder"),
+            ),
+            columns=columns,
+            differences=(
+                Difference("shipped - interpolation", "lafp", "interpolation", metric),
+                Difference("shipped - IDM latents", "lafp", "idm", metric),
+                Difference("interpolation - IDM latents", "interpolation", "idm", metric),
+            ),
+        ),
+        Table(
+            name=f"{task}_strength",
+            title=f"Strength of the interpolation, {title} (claim 3)",
+            task=task,
+            rows=(*(Row(f"tau = {tau:g}", f"tau_{tau}") for tau in TAUS), Row("U(0,1)", "interpolation")),
+            columns=("success", *extra, "wrong_mode_rate", "decoder_input_distance", "seeds"),
+            figure=Figure(
+                "lines",
+                x=TAUS,
+                series={"fixed tau": tuple(f"tau_{tau}" for tau in TAUS)},
+                metric=metric,
+                xlabel="tau of the decoder's training",
+                log_x=False,
+            ),
+        ),
+        Table(
+            name=f"{task}_video_only",
+            title=f"Stage-1 labels off, and what mends it, {title} (claim 4; paper, Table 4)",
+            task=task,
+            rows=(
+                Row("LAFP, labels in stage 1", "lafp"),
+                Row("LAFP, no labels in stage 1", "lafp_video_only"),
+                Row("+ motion predicted from the latent", "lafp_video_only_motion"),
+                Row("+ difference input", "lafp_video_only_difference"),
+                Row("+ both", "lafp_video_only_both"),
+                Row("LAFP fine-tuned, no labels", "lafp_video_only_finetuned"),
+                Row("LAOM, no labels", "laom_video_only"),
+                Row("LAOM (frozen), no labels", "laom_frozen_video_only"),
+            ),
+            columns=("success", *extra, "probe_r2", "seeds"),
+            differences=tuple(
+                Difference(f"{label} - LAFP with labels", variant, "lafp", metric)
+                for label, variant in (
+                    ("no labels", "lafp_video_only"),
+                    ("motion", "lafp_video_only_motion"),
+                    ("difference", "lafp_video_only_difference"),
+                    ("both", "lafp_video_only_both"),
+                )
+            ),
+        ),
+        Table(
+            name=f"{task}_steps",
+            title=f"Steps of the sampler, {title} (claim 5; paper, Table 6)",
+            task=task,
+            rows=(*(Row(f"K = {k}", f"steps_{k}") for k in STEPS), Row("LAOM (frozen)", "laom_frozen")),
+            columns=("success", *extra, "ms_per_chunk", "seeds"),
+            figure=Figure(
+                "lines",
+                x=STEPS,
+                series={"LAFP": tuple(f"steps_{k}" for k in STEPS)},
+                metric=metric,
+                xlabel="steps of the sampler",
+                log_x=True,
+            ),
+        ),
+        Table(
+            name=f"{task}_prediction",
+            title=f"x- against v-prediction, {title} (claim 5; paper, Table 7)",
+            task=task,
+            rows=tuple(
+                Row(f"{name}-prediction, Dz = {width}", f"{name}_dz{width}")
+                for width in PREDICTION_WIDTHS
+                for name in ("x", "v")
+            ),
+            columns=("success", *extra, "ms_per_chunk", "seeds"),
+            figure=Figure(
+                "lines",
+                x=PREDICTION_WIDTHS,
+                series={
+                    f"{name}-prediction": tuple(f"{name}_dz{width}" for width in PREDICTION_WIDTHS) for name in "xv"
+                },
+                metric=metric,
+                xlabel="width of a latent, Dz",
+                log_x=True,
+            ),
+        ),
+        Table(
+            name=f"{task}_structure",
+            title=f"Does the policy keep the latents' structure? {title} (claim 7)",
+            task=task,
+            rows=(Row("LAFP", "lafp"), Row("LAOM (frozen)", "laom_frozen")),
+            columns=("success", "energy_distance", "mode_coverage", "seeds"),
+        ),
+    ]
+
+
+def _grid() -> Table:
+    names = {"interpolation": "U(0,1)", "idm": "IDM latents", "direct": "direct"}
+    return Table(
+        name="two_way_width_and_labels",
+        title="Width of the latents against labels, two-way task (claim 3)",
+        task="two_way",
+        rows=tuple(
+            Row(f"Dz = {width}, {labels} labelled, {label}", f"{name}_dz{width}_{labels}_labels")
+            for width in GRID_WIDTHS
+            for labels in GRID_LABELS
+            for name, label in names.items()
+        ),
+        columns=("success", "left", "right", "seeds"),
+        differences=tuple(
+            Difference(
+                f"Dz = {width}, {labels} labelled: U(0,1) - {label}",
+                f"interpolation_dz{width}_{labels}_labels",
+                f"{name}_dz{width}_{labels}_labels",
+            )
+            for width in GRID_WIDTHS
+            for labels in GRID_LABELS
+            for name, label in names.items()
+            if name != "interpolation"
+        ),
+    )
+
+
+def _labels() -> list[Table]:
+    task = "pusht_keypoints"
+    rules = {"lafp": "LAFP as shipped", "interpolation": "U(0,1)", "idm": "IDM latents", "direct": "direct"}
+    rivals = {"diffusion": "LeRobot diffusion", "act": "LeRobot act", "flow_on_actions": "our flow on actions"}
+    columns = ("success", "reward", "cpu_minutes", "seeds", "episodes")
+    return [
+        Table(
+            name="pusht_keypoints_alignment",
+            title="Alignment of the decoder against labels, PushT keypoints (claim 3)",
+            task=task,
+            rows=tuple(
+                Row(f"{n} labelled, {label}", f"{rule}_{n}_labels") for n in LABELS for rule, label in rules.items()
+            ),
+            columns=("success", "reward", "seeds"),
+            differences=tuple(
+                Difference(f"{n} labelled: shipped - {rules[rule]}", f"lafp_{n}_labels", f"{rule}_{n}_labels", "reward")
+                for n in LABELS
+                for rule in ("interpolation", "idm")
+            ),
+            figure=Figure(
+                "lines",
+                x=LABELS,
+                series={label: tuple(f"{rule}_{n}_labels" for n in LABELS) for rule, label in rules.items()},
+                metric="reward",
+                xlabel="labelled episodes",
+                log_x=True,
+            ),
+        ),
+        Table(
+            name="pusht_keypoints_labels",
+            title="Labels: LAFP against what else can be trained on them, PushT keypoints (claim 6)",
+            task=task,
+            rows=(
+                *(Row(f"LAFP, {n} labelled", f"lafp_{n}_labels") for n in LABELS),
+                *(
+                    Row(f"{label}, {n} labelled", f"{rival}_{n}_labels")
+                    for rival, label in rivals.items()
+                    for n in RIVAL_LABELS
+                ),
+            ),
+            columns=columns,
+            differences=tuple(
+                Difference(f"LAFP with 20 - {label} with {n}", "lafp_20_labels", f"{rival}_{n}_labels", "reward")
+                for rival, label in rivals.items()
+                for n in (20, 100)
+            ),
+            figure=Figure(
+                "lines",
+                x=RIVAL_LABELS,
+                series={
+                    "LAFP": tuple(f"lafp_{n}_labels" for n in RIVAL_LABELS),
+                    **{label: tuple(f"{r}_{n}_labels" for n in RIVAL_LABELS) for r, label in rivals.items()},
+                },
+                metric="reward",
+                xlabel="labelled episodes",
+                log_x=True,
+            ),
+        ),
+        Table(
+            name="pusht_keypoints_joint",
+            title="One run or three, PushT keypoints",
+            task=task,
+            rows=(Row("three runs", "lafp"), Row("one joint run", "joint")),
+            columns=columns,
+            differences=(Difference("joint - three runs", "joint", "lafp", "reward"),),
+        ),
+    ]
+
+
+TABLES = (*_common("two_way"), _grid(), *_common("pusht_keypoints"), *_labels())

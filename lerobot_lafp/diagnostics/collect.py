@@ -1,0 +1,265 @@
+"""A checkpoint run over a dataset: latents, actions, policy samples, and the observations they belong to.
+
+``collect`` takes batches from anywhere; ``dataset_batches`` makes them from a LeRobotDataset.
+"""
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
+from lerobot.datasets.factory import resolve_delta_timestamps
+from lerobot.utils.constants import ACTION, OBS_STATE
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+from tqdm import tqdm
+
+from ..batch import TrainingBatch, read_batch
+from ..configuration_lafp import STAGES, LAFPConfig
+from ..latent_action_model import LatentActionModel, VectorQuantized
+from ..modeling_lafp import LAFPPolicy
+from ..observation import Observation, select_frames
+
+#: Flow times at which IDM latents are sent through the policy (``LatentPolicy.align``).
+TAUS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+#: Side in pixels of the images by which observations are compared where there are no states.
+FEATURE_SIZE = 8
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a checkpoint made of N observations; all on the CPU.
+
+    Attributes:
+        z_idm: IDM latents, normalised, (N, L, Dz); zero where not valid.
+        valid: (N, L), false for latents that reach beyond the episode.
+        actions: Of the chunk, (N, H, A), relative to the present state where ``relative``; A = 0 without actions.
+        labeled: (N, H), true where the action is known: in any episode, since measuring is not training.
+        relative: Whether ``actions`` are.
+        changes: Change of the normalised states over the first latent's k frames, (N, V); V = 0 without states.
+        episodes: Episode of each observation, (N,).
+        features: Observations as vectors, by which they are compared, (N, F): the normalised states of the present
+            frame; where there are none, its images averaged down to ``FEATURE_SIZE`` pixels a side.
+        samples: S samples of the policy at each observation, (N, S, L, Dz); None if stage 2 is not trained.
+        aligned: IDM latents sent through the policy from every flow time of ``TAUS``, (N, len(TAUS), L, Dz); or None.
+        z_past: Raw latents ``z(o_{t-k}, o_t)`` of all frames with k others before and after, (P, Dz).
+        z_future: Raw latents ``z(o_{t+k}, o_t)`` of the same frames, (P, Dz).
+        codes: Code of each valid latent in each codebook, (C, heads); None with a continuous bottleneck.
+        codebook_size: Codes per codebook; 0 with a continuous bottleneck.
+        frame_offset: k.
+    """
+
+    z_idm: Tensor
+    valid: Tensor
+    actions: Tensor
+    labeled: Tensor
+    relative: bool
+    changes: Tensor
+    episodes: Tensor
+    features: Tensor
+    samples: Tensor | None
+    aligned: Tensor | None
+    z_past: Tensor
+    z_future: Tensor
+    codes: Tensor | None
+    codebook_size: int
+    frame_offset: int
+
+
+def probe_config(config: LAFPConfig) -> LAFPConfig:
+    """The frames and actions that ``collect`` wants in a batch, whatever stage ``config`` was saved in.
+
+    ``observation_delta_indices`` and ``action_delta_indices`` of the result are those of stage ``joint``: history,
+    0, k, .., Lk and H actions; of at least two latents, for S-PCFC. Every episode's actions may be looked at, and what
+    lies beyond an episode's end is left out, even if training held its last frame.
+    """
+    count = max(2, config.num_latents)
+    return replace(
+        config,
+        stage="joint",
+        num_latents=count,
+        horizon=count * config.frame_offset,
+        labeled_episodes=None,
+        hold_last_frame=False,
+    )
+
+
+def dataset_batches(
+    config: LAFPConfig,
+    repo_id: str,
+    root: str | Path | None = None,
+    max_frames: int = 4000,
+    seed: int = 0,
+    batch_size: int = 64,
+) -> DataLoader:
+    """Batches for ``collect`` from a LeRobotDataset: a seeded choice of frames that have at least one whole latent.
+
+    Args:
+        config: The checkpoint's.
+        repo_id: The dataset's name.
+        root: Its folder; unset: LeRobot's cache, or the Hub.
+        max_frames: Frames to take at most, spread over all episodes.
+        seed: Of the choice.
+        batch_size: Frames a batch.
+
+    Raises:
+        ValueError: The dataset cannot be read, lacks an observation of the checkpoint, or has only short episodes.
+    """
+    wanted = probe_config(config)
+    mend = "Correct --dataset.repo_id, or name the dataset's folder with --dataset.root."
+    if root is not None and not (Path(root) / "meta" / "info.json").is_file():
+        raise ValueError(f"{root} holds no LeRobotDataset (no meta/info.json). {mend}")
+    try:
+        meta = LeRobotDatasetMetadata(repo_id, root=root)
+        deltas = resolve_delta_timestamps(wanted, meta)
+        dataset = LeRobotDataset(repo_id, root=root, delta_timestamps=deltas, return_uint8=True)
+    except Exception as error:  # the Hub's client, LeRobot and datasets have no common base for what can go wrong
+        raise ValueError(f"Dataset {repo_id} cannot be read ({in_one_line(error)}). {mend}") from error
+    for key in (*config.camera_shapes, *config.vector_shapes):
+        if key not in meta.features:
+            raise ValueError(
+                f"Dataset {repo_id} has no `{key}`, which this checkpoint observes. It has "
+                f"{sorted(k for k in meta.features if k.startswith('observation'))}."
+            )
+    starts, ends = meta.episodes["dataset_from_index"], meta.episodes["dataset_to_index"]
+    spans = [torch.arange(a, max(a, b - config.frame_offset)) for a, b in zip(starts, ends, strict=True)]
+    frames = torch.cat(spans)
+    if len(frames) == 0:
+        raise ValueError(
+            f"Every episode of {repo_id} is shorter than one latent action ({config.frame_offset + 1} frames)."
+        )
+    chosen = torch.randperm(len(frames), generator=torch.Generator().manual_seed(seed))[:max_frames].sort().values
+    return DataLoader(Subset(dataset, frames[chosen].tolist()), batch_size=batch_size)
+
+
+def in_one_line(error: Exception) -> str:
+    """Its message without line breaks, or its name if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@torch.no_grad()
+def collect(
+    policy: LAFPPolicy, batches: Iterable[Mapping[str, Any]], num_samples: int = 16, seed: int = 0
+) -> Collected:
+    """Run ``policy`` over ``batches``, with a progress bar. It is put into evaluation mode, else left as it is.
+
+    Args:
+        policy: With a trained stage 1; its policy is sampled if stage 2 is trained too.
+        batches: As LeRobot's data loader gives them, with the frames of ``probe_config(policy.config)`` and an
+            ``episode_index``. Actions that are NaN count as not known.
+        num_samples: S.
+        seed: Of the policy's noise.
+
+    Raises:
+        ValueError: There are no latents to measure, or nothing to measure them on.
+    """
+    model = _trained_model(policy)
+    policy.eval()
+    has_policy = bool(policy.stage_steps[STAGES.index("latent_policy")])
+    generator = torch.Generator().manual_seed(seed)
+    rows: list[dict[str, Tensor]] = []
+    relative = False
+    for batch in tqdm(batches, desc="probe", unit="batch", leave=False):
+        data, relative = _read(policy, batch)
+        parts = _latents(policy, model, data)
+        if has_policy:
+            parts |= _policy_latents(policy, data, parts["z_idm"], num_samples, generator)
+        parts["episodes"] = batch["episode_index"].reshape(-1)
+        rows.append({name: x.cpu() for name, x in parts.items()})
+    if not rows:
+        raise ValueError("There is not one batch to probe.")
+    found = {name: torch.cat([part[name] for part in rows]) for name in rows[0]}
+    return Collected(
+        **{"samples": None, "aligned": None, "codes": None, **found},  # type: ignore[arg-type]
+        relative=relative,
+        codebook_size=policy.config.codebook_size if policy.config.bottleneck == "vq" else 0,
+        frame_offset=policy.config.frame_offset,
+    )
+
+
+def _trained_model(policy: LAFPPolicy) -> LatentActionModel:
+    if policy.latent_action_model is None:
+        raise ValueError(
+            "This checkpoint has no latents to probe: it was trained with --policy.latent_source=actions, a flow on "
+            "the actions themselves. Probe a checkpoint of latent_source=idm."
+        )
+    if not int(policy.stage_steps[0]):
+        raise ValueError(
+            "This checkpoint has no latents to probe: stage latent_action was never trained in it. Train it first "
+            "(lerobot-train --policy.type=lafp --policy.stage=latent_action)."
+        )
+    return policy.latent_action_model
+
+
+def _read(policy: LAFPPolicy, batch: Mapping[str, Any]) -> tuple[TrainingBatch, bool]:
+    """The batch as tensors on the policy's device, and whether its actions can be, and are, relative to the state."""
+    device = policy.normalizer.image_mean.device
+    batch = {key: x.to(device) if isinstance(x, Tensor) else x for key, x in batch.items()}
+    actions, state = batch.get(ACTION), batch.get(OBS_STATE)
+    width = None if actions is None else actions.shape[-1]  # another robot's actions can be told as well as one's own
+    relative = policy.config.relative_actions and state is not None and state.shape[-1] == width
+    config = replace(probe_config(policy.config), action_dim=width, relative_actions=relative)
+    if actions is not None:
+        unknown = ~torch.isfinite(actions).flatten(2).all(dim=-1)
+        batch[f"{ACTION}_is_pad"] = unknown | batch.get(f"{ACTION}_is_pad", torch.zeros_like(unknown))
+    normalizer = copy.copy(policy.normalizer)
+    normalizer.vector_shapes = policy.config.vector_shapes  # states for the decoder alone need not be there
+    return read_batch(batch, config, normalizer), relative
+
+
+def _latents(policy: LAFPPolicy, model: LatentActionModel, data: TrainingBatch) -> dict[str, Tensor]:
+    config, frames = policy.config, data.frames
+    count, offset = config.num_latents, config.frame_offset
+    raw = model.encode(frames, data.valid).z
+    pairs = data.valid[:, :2].all(dim=1)
+    backwards = model.encode(select_frames(frames, [2, 1]), pairs.unsqueeze(1)).z
+    actions = data.actions_of_chunk(data.origins is not None)
+    present = {key: x[:, -1] for key, x in data.history.items()}
+    changes = [frames[key][:, 1] - frames[key][:, 0] for key in config.vector_shapes]
+    parts = {
+        "z_idm": model.normalize(raw, data.valid)[:, :count],
+        "valid": data.valid[:, :count],
+        "actions": actions[:, : count * offset],
+        "labeled": data.labeled[:, : count * offset],
+        "changes": torch.cat([raw.new_zeros(len(raw), 0), *changes], dim=1),
+        "features": _features(present, list(config.vector_shapes)),
+        "z_past": raw[pairs, 0],
+        "z_future": backwards[pairs, 0],
+    }
+    if isinstance(model.bottleneck, VectorQuantized):
+        parts["codes"] = _codes(model.bottleneck, raw[data.valid])
+    return parts
+
+
+def _codes(bottleneck: VectorQuantized, z: Tensor) -> Tensor:
+    """Codes (C, heads) that the quantised latents ``z`` (C, Dz) consist of."""
+    codebook = bottleneck.quantize.codebook  # (heads, size, Dz / heads)
+    parts = z.unflatten(-1, (codebook.shape[0], -1)).transpose(0, 1)
+    return torch.cdist(parts, codebook).argmin(dim=-1).T
+
+
+def _features(present: Observation, states: list[str]) -> Tensor:
+    """The present frame's normalised states as one vector; where there are none, small versions of its images."""
+    if states:
+        return torch.cat([present[key] for key in states], dim=1)
+    return torch.cat([F.adaptive_avg_pool2d(x, FEATURE_SIZE).flatten(1) for x in present.values()], dim=1)
+
+
+def _policy_latents(
+    policy: LAFPPolicy, data: TrainingBatch, z_idm: Tensor, num_samples: int, generator: torch.Generator
+) -> dict[str, Tensor]:
+    acting, size = policy.acting_policy, len(z_idm)
+    remaining = policy.config.interpolation_steps == "remaining"
+    tokens = acting.observe(data.history)
+
+    def draw(count: int) -> Tensor:
+        """Noise (count, L, Dz), the same whatever the device."""
+        return torch.randn(count, *acting.chunk_shape, generator=generator).to(tokens)
+
+    samples = acting.sample(tokens.repeat_interleave(num_samples, dim=0), draw(size * num_samples))
+    aligned = [acting.align(tokens, draw(size), z_idm, tokens.new_full((size,), tau), remaining) for tau in TAUS]
+    return {"samples": samples.unflatten(0, (size, num_samples)), "aligned": torch.stack(aligned, dim=1)}

@@ -27,9 +27,9 @@ def _common() -> list[Variant]:
     """Claims 1, 2, 4 and 5, on every task."""
     bc = {LATENT_POLICY: {"policy_head": "bc"}}
     finetune = {ACTION_DECODER: {"finetune_policy": True}}
-    video = {LATENT_ACTION: {"label_weight": 0.0}}
+    video = {LATENT_ACTION: {"label_weight": 0.0, "motion_weight": 0.0}}
     motion = {LATENT_ACTION: {"label_weight": 0.0, "motion_weight": 1.0}}
-    difference = {LATENT_ACTION: {"label_weight": 0.0, "idm_input": "difference"}}
+    difference = {LATENT_ACTION: {"label_weight": 0.0, "motion_weight": 0.0, "idm_input": "difference"}}
     both = {LATENT_ACTION: {"label_weight": 0.0, "idm_input": "difference", "motion_weight": 1.0}}
     rows = [
         Variant("lafp"),
@@ -52,6 +52,7 @@ def _common() -> list[Variant]:
             )
             for tau in TAUS
         ),
+        Variant("lafp_labels_alone", options={LATENT_ACTION: {"motion_weight": 0.0}}),
         Variant("lafp_video_only", options=video),
         Variant("lafp_video_only_finetuned", options={**video, **finetune}),
         Variant("laom_frozen_video_only", options={**video, **bc}),

@@ -24,7 +24,9 @@ def main(arguments: list[str] | None = None) -> None:
     run = commands.add_parser("run", help="train and evaluate")
     run.add_argument("--task", help="two_way or pusht_keypoints; unset: both")
     run.add_argument("--variants", help="names, separated by commas; unset: all of the task")
-    run.add_argument("--seeds", type=int, help="training seeds 0 to N-1; unset: as many as each variant is meant to have")
+    run.add_argument(
+        "--seeds", type=int, help="training seeds 0 to N-1; unset: as many as each variant is meant to have"
+    )
     run.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes, one thread each")
     run.add_argument("--pusht_root", type=Path)
     run.add_argument("--results", type=Path, default=ABLATION_RESULTS)

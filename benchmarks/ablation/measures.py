@@ -2,16 +2,58 @@
 
 import statistics
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
+from lerobot_lafp.diagnostics.collect import collect, probe_config
+from lerobot_lafp.diagnostics.report import diagnose
+
 from .frames import Frames
+
+#: Frames, spread over all episodes, at which latents are measured.
+NUM_FRAMES = 800
 
 
 def measure(policy: Any, preprocessor: Any, frames: Frames, seed: int) -> dict[str, float | None]:
-    """CPU milliseconds of one chunk; of a policy over latents also how well it keeps their structure."""
-    return {"ms_per_chunk": milliseconds_per_chunk(policy, preprocessor, frames)}
+    """CPU milliseconds of one chunk; of a policy over latents also what ``lafp probe`` says of it.
+
+    ``decoder_input_distance`` and ``wrong_mode_rate`` are of the latents that the decoder was trained on, against those
+    of the inverse model: the mean over tau where it is drawn. Modes are found by 2-means.
+    """
+    out: dict[str, float | None] = {"ms_per_chunk": milliseconds_per_chunk(policy, preprocessor, frames)}
+    if getattr(policy, "latent_action_model", None) is None:
+        return out
+    taus = _trained_taus(policy.config)
+    found = diagnose(collect(policy, _batches(policy, preprocessor, frames, seed), seed=seed, taus=taus or (1.0,)))
+    probe, structure, flow_time = (found.numbers[name] for name in ("linear_probe", "structure", "flow_time"))
+    out["probe_r2"] = None if probe is None else probe["r2"]
+    if structure is not None:
+        out |= {name: structure[name] for name in ("energy_distance", "mode_coverage", "bimodal_neighbourhoods")}
+    if policy.config.decoder_input == "idm":
+        out |= {"decoder_input_distance": 0.0, "wrong_mode_rate": 0.0}
+    elif taus and flow_time is not None:
+        out["decoder_input_distance"] = statistics.mean(flow_time["distance_to_idm"])
+        rates = [rate for rate in flow_time["wrong_mode_rate"] if rate is not None]
+        out["wrong_mode_rate"] = statistics.mean(rates) if rates else None
+    return {name: None if x is None else round(x, 4) for name, x in out.items()}
+
+
+def _trained_taus(config: Any) -> tuple[float, ...]:
+    """Flow times of the decoder's training inputs; none where it was not trained by interpolation."""
+    if config.decoder_input != "interpolation" or config.policy_head != "flow":
+        return ()
+    low, high = config.interpolation_tau_min, config.interpolation_tau_max
+    return (low,) if low == high else tuple(low + (high - low) * (i + 0.5) / 10 for i in range(10))
+
+
+def _batches(policy: Any, preprocessor: Any, frames: Frames, seed: int) -> Iterator[dict[str, Any]]:
+    wanted = probe_config(policy.config)
+    usable = frames.usable(None, wanted.frame_offset)
+    chosen = usable[torch.randperm(len(usable), generator=torch.Generator().manual_seed(seed))[:NUM_FRAMES]]
+    for index in chosen.sort().values.split(100):
+        yield preprocessor(frames.batch(index, wanted))
 
 
 @torch.no_grad()

@@ -99,9 +99,7 @@ class Run:
         return digest([self.task.name, self.configuration, self.first_seed, self.episodes])
 
 
-def plan(
-    task_name: str, variant: Variant, seed: int, first_seed: int = EVALUATION_SEED, smoke: bool = False
-) -> Run:
+def plan(task_name: str, variant: Variant, seed: int, first_seed: int = EVALUATION_SEED, smoke: bool = False) -> Run:
     """The run of ``variant`` with training seed ``seed``, which also draws the labelled episodes.
 
     With ``smoke`` it trains for two steps and acts in two episodes: the path is the same, the numbers mean nothing.

@@ -45,12 +45,13 @@ class Collected:
         features: Observations as vectors, by which they are compared, (N, F): the normalised states of the present
             frame; where there are none, its images averaged down to ``FEATURE_SIZE`` pixels a side.
         samples: S samples of the policy at each observation, (N, S, L, Dz); None if stage 2 is not trained.
-        aligned: IDM latents sent through the policy from every flow time of ``TAUS``, (N, len(TAUS), L, Dz); or None.
+        aligned: IDM latents sent through the policy from every flow time of ``taus``, (N, len(taus), L, Dz); or None.
         z_past: Raw latents ``z(o_{t-k}, o_t)`` of all frames with k others before and after, (P, Dz).
         z_future: Raw latents ``z(o_{t+k}, o_t)`` of the same frames, (P, Dz).
         codes: Code of each valid latent in each codebook, (C, heads); None with a continuous bottleneck.
         codebook_size: Codes per codebook; 0 with a continuous bottleneck.
         frame_offset: k.
+        taus: Flow times of ``aligned``.
     """
 
     z_idm: Tensor
@@ -68,6 +69,7 @@ class Collected:
     codes: Tensor | None
     codebook_size: int
     frame_offset: int
+    taus: tuple[float, ...] = TAUS
 
 
 def probe_config(config: LAFPConfig) -> LAFPConfig:
@@ -143,7 +145,11 @@ def in_one_line(error: Exception) -> str:
 
 @torch.no_grad()
 def collect(
-    policy: LAFPPolicy, batches: Iterable[Mapping[str, Any]], num_samples: int = 16, seed: int = 0
+    policy: LAFPPolicy,
+    batches: Iterable[Mapping[str, Any]],
+    num_samples: int = 16,
+    seed: int = 0,
+    taus: tuple[float, ...] = TAUS,
 ) -> Collected:
     """Run ``policy`` over ``batches``, with a progress bar. It is put into evaluation mode, else left as it is.
 
@@ -153,6 +159,7 @@ def collect(
             ``episode_index``. Actions that are NaN count as not known.
         num_samples: S.
         seed: Of the policy's noise.
+        taus: Flow times from which IDM latents are sent through the policy.
 
     Raises:
         ValueError: There are no latents to measure, or nothing to measure them on.
@@ -167,7 +174,7 @@ def collect(
         data, relative = _read(policy, batch)
         parts = _latents(policy, model, data)
         if has_policy:
-            parts |= _policy_latents(policy, data, parts["z_idm"], num_samples, generator)
+            parts |= _policy_latents(policy, data, parts["z_idm"], num_samples, generator, taus)
         parts["episodes"] = batch["episode_index"].reshape(-1)
         rows.append({name: x.cpu() for name, x in parts.items()})
     if not rows:
@@ -178,6 +185,7 @@ def collect(
         relative=relative,
         codebook_size=policy.config.codebook_size if policy.config.bottleneck == "vq" else 0,
         frame_offset=policy.config.frame_offset,
+        taus=taus,
     )
 
 
@@ -250,7 +258,12 @@ def _features(present: Observation, states: list[str]) -> Tensor:
 
 
 def _policy_latents(
-    policy: LAFPPolicy, data: TrainingBatch, z_idm: Tensor, num_samples: int, generator: torch.Generator
+    policy: LAFPPolicy,
+    data: TrainingBatch,
+    z_idm: Tensor,
+    num_samples: int,
+    generator: torch.Generator,
+    taus: tuple[float, ...],
 ) -> dict[str, Tensor]:
     acting, size = policy.acting_policy, len(z_idm)
     remaining = policy.config.interpolation_steps == "remaining"
@@ -261,5 +274,5 @@ def _policy_latents(
         return torch.randn(count, *acting.chunk_shape, generator=generator).to(tokens)
 
     samples = acting.sample(tokens.repeat_interleave(num_samples, dim=0), draw(size * num_samples))
-    aligned = [acting.align(tokens, draw(size), z_idm, tokens.new_full((size,), tau), remaining) for tau in TAUS]
+    aligned = [acting.align(tokens, draw(size), z_idm, tokens.new_full((size,), tau), remaining) for tau in taus]
     return {"samples": samples.unflatten(0, (size, num_samples)), "aligned": torch.stack(aligned, dim=1)}

@@ -32,7 +32,7 @@ from torch import Tensor
 from ..configuration_lafp import LAFPConfig
 from ..modeling_lafp import LAFPPolicy
 from ..runs import CommandError
-from .collect import TAUS, Collected, collect, dataset_batches, in_one_line
+from .collect import Collected, collect, dataset_batches, in_one_line
 from .figures import draw_probe
 from .measures import (
     LinearProbe,
@@ -321,7 +321,11 @@ def _against_tau(
     centres = structure.centres[rows]
     wrong = [wrong_mode_rate(z[rows], z_idm[rows], centres, own) for z in aligned.unbind(dim=1)]
     distance = (aligned - z_idm.unsqueeze(1)).square().mean(dim=(0, 2)).sqrt()
-    return {"tau": list(TAUS), "wrong_mode_rate": [_number(x) for x in wrong], "distance_to_idm": distance.tolist()}
+    return {
+        "tau": list(collected.taus),
+        "wrong_mode_rate": [_number(x) for x in wrong],
+        "distance_to_idm": distance.tolist(),
+    }
 
 
 # --- Words ------------------------------------------------------------------------------------------------------

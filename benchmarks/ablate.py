@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="train and evaluate")
-    run.add_argument("--task", help="two_way or pusht_keypoints; unset: both")
+    run.add_argument("--task", help="two_way, pusht_keypoints, or pusht (for a GPU); unset: the first two")
     run.add_argument("--variants", help="names, separated by commas; unset: all of the task")
     run.add_argument(
         "--seeds", type=int, help="training seeds 0 to N-1; unset: as many as each variant is meant to have"
@@ -30,6 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
     run.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes, one thread each")
     run.add_argument("--pusht_root", type=Path)
     run.add_argument("--results", type=Path, default=ABLATION_RESULTS)
+    run.add_argument("--device", default="cpu", help="of policies, e.g. cuda (then with --jobs 1)")
     run.add_argument("--smoke", action="store_true", help="two steps, two episodes; give --results another folder")
     explore = run.add_argument_group("exploring (never with the seeds of the results)")
     explore.add_argument("--first_training_seed", type=int, default=0)
@@ -51,7 +52,7 @@ def _run(given: argparse.Namespace) -> None:
     tasks.PUSHT_ROOT = given.pusht_root
     first = tasks.EVALUATION_SEED if given.first_evaluation_seed is None else given.first_evaluation_seed
     runs: list[tuple[int, Run]] = []
-    for task in [given.task] if given.task else VARIANTS:
+    for task in [given.task] if given.task else ("two_way", "pusht_keypoints"):
         names = given.variants.split(",") if given.variants else list(VARIANTS[task])
         if unknown := [name for name in names if name not in VARIANTS[task]]:
             sys.exit(f"unknown variant(s) of {task}: {', '.join(unknown)}. `ablate.py list` names them all.")
@@ -60,7 +61,7 @@ def _run(given: argparse.Namespace) -> None:
             for seed in range(given.first_training_seed, given.first_training_seed + count):
                 runs.append((seed, plan(task, VARIANTS[task][name], seed, first, given.smoke)))
     runs.sort(key=lambda item: item[0])  # all variants with the first seed come first
-    run_all([run for _, run in runs], given.results, given.jobs)
+    run_all([run for _, run in runs], given.results, given.jobs, given.device)
 
 
 def _list(given: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -39,7 +40,7 @@ def is_evaluated(results: Path, run: Run) -> bool:
     return file.is_file() and json.loads(file.read_text())["digest"] == run.digest
 
 
-def run_all(runs: Sequence[Run], results: Path, jobs: int) -> None:
+def run_all(runs: Sequence[Run], results: Path, jobs: int, device: str = "cpu") -> None:
     """Train and evaluate ``runs`` with ``jobs`` processes. Stopped at any time, the same call goes on from there."""
     pending = [run for run in runs if not is_evaluated(results, run)]
     waiting: dict[str, Training] = {}
@@ -58,11 +59,11 @@ def run_all(runs: Sequence[Run], results: Path, jobs: int) -> None:
             for run in [r for r in pending if is_trained(r.training)]:
                 if len(active) < jobs:
                     pending.remove(run)
-                    active[pool.submit(_evaluate, run, results)] = f"{run.variant.name} seed {run.seed}"
+                    active[pool.submit(_evaluate, run, results, device)] = f"{run.variant.name} seed {run.seed}"
             for key, training in list(waiting.items()):
                 if len(active) < jobs and (training.parent is None or is_trained(training.parent)):
                     del waiting[key]
-                    active[pool.submit(_train, training)] = folder_of(training).name
+                    active[pool.submit(_train, training, device)] = folder_of(training).name
             if not active:
                 break  # what is left builds on a training that failed
             bar.set_postfix_str(", ".join(active.values()), refresh=True)
@@ -79,15 +80,24 @@ def run_all(runs: Sequence[Run], results: Path, jobs: int) -> None:
 def _start_worker(pusht_root: Path | None) -> None:
     import torch
 
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     tasks.PUSHT_ROOT = pusht_root
     import lerobot_policy_lafp  # noqa: F401  (registers policy and environment)
 
 
-def _train(training: Training) -> None:
+def _end_with_parent() -> None:
+    """Workers outlive a killed parent otherwise, and write into what the next call is writing."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _train(training: Training, device: str) -> None:
     from .training import train
 
-    config = _config(training)
+    config = _config(training, device)
     alone = training.stage in (*RIVALS, "action_decoder")
     folder = folder_of(training)
     folder.mkdir(parents=True, exist_ok=True)
@@ -106,10 +116,10 @@ def _train(training: Training) -> None:
     (folder / "done.json").write_text(json.dumps(done) + "\n")
 
 
-def _config(training: Training) -> Any:
+def _config(training: Training, device: str = "cpu") -> Any:
     from lerobot.policies.factory import make_policy_config
 
-    common = {"device": "cpu", "push_to_hub": False}
+    common = {"device": device, "push_to_hub": False}
     if training.stage in RIVALS and training.stage != "flow_on_actions":
         return make_policy_config(training.stage, **common, **training.options)
     source = {"latent_source": "actions"} if training.stage == "flow_on_actions" else {}
@@ -121,13 +131,14 @@ def _config(training: Training) -> Any:
     return config
 
 
-def _evaluate(run: Run, results: Path) -> None:
+def _evaluate(run: Run, results: Path, device: str) -> None:
     checkpoint = checkpoint_of(run.training)
+    acting = {**run.variant.acting, "device": device}
     start = time.process_time()
     with _log(folder_of(run.training) / "evaluation.txt"):
-        evaluation = run.task.evaluate(checkpoint, run.variant.acting, run.episodes, run.first_seed)
+        evaluation = run.task.evaluate(checkpoint, acting, run.episodes, run.first_seed)
         seconds = time.process_time() - start
-        measures = _measures(run, checkpoint)
+        measures = _measures(run, checkpoint, acting)
     trained = {
         t.stage: json.loads((folder_of(t) / "done.json").read_text())["cpu_seconds"] for t in chain(run.training)
     }
@@ -149,10 +160,10 @@ def _evaluate(run: Run, results: Path) -> None:
     os.replace(fresh, file)
 
 
-def _measures(run: Run, checkpoint: Path) -> dict[str, float | None]:
+def _measures(run: Run, checkpoint: Path, acting: dict[str, Any]) -> dict[str, float | None]:
     from .measures import measure
 
-    policy, processors = load(checkpoint, run.variant.acting)
+    policy, processors = load(checkpoint, acting)
     return measure(policy, processors[0], run.task.frames(), run.seed)
 
 

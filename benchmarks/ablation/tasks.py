@@ -191,5 +191,30 @@ TASKS = {
                 },
             },
         ),
+        Task(  # for a GPU
+            name="pusht",
+            options={"relative_actions": True, "num_flow_steps": 10},
+            budgets={
+                "latent_action": Budget(20_000, 64),
+                "latent_policy": Budget(40_000, 64),
+                "action_decoder": Budget(3_000, 128),
+                "diffusion": Budget(200_000, 64),
+            },
+            labels=20,
+            episodes=500,
+            rivals={
+                # As the published lerobot/diffusion_pusht was trained; the defaults have moved since.
+                "diffusion": {
+                    "n_obs_steps": 2,
+                    "horizon": 16,
+                    "n_action_steps": 8,
+                    "drop_n_last_frames": 7,
+                    "crop_shape": (84, 84),
+                    "use_group_norm": True,
+                    "pretrained_backbone_weights": None,
+                    "down_dims": (512, 1024, 2048),
+                },
+            },
+        ),
     )
 }

@@ -105,10 +105,15 @@ def _labels() -> list[Variant]:
 VARIANTS: dict[str, dict[str, Variant]] = {
     "two_way": {v.name: v for v in [*_common(), *_grid(), Variant("flow_on_actions", stages=("flow_on_actions",))]},
     "pusht_keypoints": {v.name: v for v in [*_common(), *_labels(), Variant("joint", stages=("joint",))]},
+    "pusht": {
+        "lafp": Variant("lafp"),
+        **{f"diffusion_{n}_labels": Variant(f"diffusion_{n}_labels", ("diffusion",), labels=n) for n in (20, 206)},
+    },
 }
 
 #: Task -> (variant's name -> training seeds it is meant to have).
 SEEDS: dict[str, Callable[[str], int]] = {
     "two_way": lambda name: 3 if "_dz" in name else 5,
     "pusht_keypoints": lambda name: 3,
+    "pusht": lambda name: 1,
 }

@@ -50,6 +50,7 @@ def _common(task: str) -> list[Table]:
             rows=(
                 Row("LAFP as shipped", "lafp"),
                 Row("interpolation, one call", "interpolation"),
+                Row("interpolation, one call, tau from U(0.5,1)", "upper_half"),
                 Row("interpolation, remaining steps", "interpolation_remaining"),
                 Row("direct", "direct"),
                 Row("IDM latents", "idm"),
@@ -150,7 +151,7 @@ def _common(task: str) -> list[Table]:
 
 
 def _grid() -> Table:
-    names = {"interpolation": "U(0,1)", "idm": "IDM latents", "direct": "direct"}
+    names = {"interpolation": "U(0,1)", "upper_half": "U(0.5,1)", "idm": "IDM latents", "direct": "direct"}
     return Table(
         name="two_way_width_and_labels",
         title="Width of the latents against labels, two-way task (claim 3)",
@@ -178,7 +179,13 @@ def _grid() -> Table:
 
 def _labels() -> list[Table]:
     task = "pusht_keypoints"
-    rules = {"lafp": "LAFP as shipped", "interpolation": "U(0,1)", "idm": "IDM latents", "direct": "direct"}
+    rules = {
+        "lafp": "LAFP as shipped",
+        "interpolation": "U(0,1)",
+        "upper_half": "U(0.5,1)",
+        "idm": "IDM latents",
+        "direct": "direct",
+    }
     rivals = {"diffusion": "LeRobot diffusion", "act": "LeRobot act", "flow_on_actions": "our flow on actions"}
     columns = ("success", "reward", "cpu_minutes", "seeds", "episodes")
     return [

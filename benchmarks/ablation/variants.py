@@ -18,6 +18,7 @@ RIVAL_LABELS = (5, 10, 20, 50, 100, 206)
 #: Rules that align the decoder with the policy: what it is trained on.
 ALIGNMENTS: dict[str, dict[str, object]] = {
     "interpolation": {"decoder_input": "interpolation", "interpolation_tau_min": 0.0},
+    "upper_half": {"decoder_input": "interpolation", "interpolation_tau_min": 0.5},
     "idm": {"decoder_input": "idm"},
     "direct": {"decoder_input": "direct"},
 }
@@ -41,6 +42,7 @@ def _common() -> list[Variant]:
             "interpolation_remaining",
             options={ACTION_DECODER: {**ALIGNMENTS["interpolation"], "interpolation_steps": "remaining"}},
         ),
+        Variant("upper_half", options={ACTION_DECODER: ALIGNMENTS["upper_half"]}),
         Variant("direct", options={ACTION_DECODER: ALIGNMENTS["direct"]}),
         Variant("idm", options={ACTION_DECODER: ALIGNMENTS["idm"]}),
         Variant("stage1_decoder", stages=STAGES[:2], acting={"decoder_input": "none"}),

@@ -22,31 +22,36 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="train and evaluate")
-    run.add_argument("--task", help="two_way, pusht_keypoints, or pusht (for a GPU); unset: the first two")
-    run.add_argument("--variants", help="names, separated by commas; unset: all of the task")
-    run.add_argument(
-        "--seeds", type=int, help="training seeds 0 to N-1; unset: as many as each variant is meant to have"
-    )
-    run.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes, one thread each")
-    run.add_argument("--pusht_root", type=Path)
-    run.add_argument("--results", type=Path, default=ABLATION_RESULTS)
-    run.add_argument("--device", default="cpu", help="of policies, e.g. cuda (then with --jobs 1)")
-    run.add_argument("--smoke", action="store_true", help="two steps, two episodes; give --results another folder")
-    explore = run.add_argument_group("exploring (never with the seeds of the results)")
-    explore.add_argument("--first_training_seed", type=int, default=0)
-    explore.add_argument("--first_evaluation_seed", type=int)
+    measure = commands.add_parser("measure", help="take the measures of evaluated runs again, nothing else")
+    for command in (run, measure):
+        _add_choice(command)
     commands.add_parser("list", help="the variants of each task")
     render = commands.add_parser("render", help="tables, figures and summary.json from the results")
     render.add_argument("--results", type=Path, default=ABLATION_RESULTS)
     given = parser.parse_args(arguments)
-    {"run": _run, "list": _list, "render": _render}[given.command](given)
+    {"run": _run, "measure": _run, "list": _list, "render": _render}[given.command](given)
+
+
+def _add_choice(command: argparse.ArgumentParser) -> None:
+    """Which runs, and where they run."""
+    command.add_argument("--task", help="two_way, pusht_keypoints, or pusht (for a GPU); unset: the first two")
+    command.add_argument("--variants", help="names, separated by commas; unset: all of the task")
+    command.add_argument("--seeds", type=int, help="training seeds 0 to N-1; unset: what each variant is meant to have")
+    command.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes, one thread each")
+    command.add_argument("--pusht_root", type=Path, help="folder of the PushT datasets; unset: the Hub")
+    command.add_argument("--results", type=Path, default=ABLATION_RESULTS)
+    command.add_argument("--device", default="cpu", help="of policies, e.g. cuda (then with --jobs 1)")
+    command.add_argument("--smoke", action="store_true", help="two steps, two episodes; give --results another folder")
+    explore = command.add_argument_group("exploring (never with the seeds of the results)")
+    explore.add_argument("--first_training_seed", type=int, default=0)
+    explore.add_argument("--first_evaluation_seed", type=int)
 
 
 def _run(given: argparse.Namespace) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from ablation import tasks
     from ablation.plan import Run, plan
-    from ablation.running import run_all
+    from ablation.running import remeasure, run_all
     from ablation.variants import SEEDS, VARIANTS
 
     tasks.PUSHT_ROOT = given.pusht_root
@@ -61,7 +66,8 @@ def _run(given: argparse.Namespace) -> None:
             for seed in range(given.first_training_seed, given.first_training_seed + count):
                 runs.append((seed, plan(task, VARIANTS[task][name], seed, first, given.smoke)))
     runs.sort(key=lambda item: item[0])  # all variants with the first seed come first
-    run_all([run for _, run in runs], given.results, given.jobs, given.device)
+    do = run_all if given.command == "run" else remeasure
+    do([run for _, run in runs], given.results, given.jobs, given.device)
 
 
 def _list(given: argparse.Namespace) -> None:

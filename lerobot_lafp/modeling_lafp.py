@@ -150,7 +150,7 @@ class LAFPPolicy(PreTrainedPolicy):
             modules.append(self.latent_action_model)
         if stage in ("joint", "latent_policy") or (stage == "action_decoder" and self.config.finetune_policy):
             modules.append(self.latent_policy)
-        if stage in ("joint", "action_decoder"):
+        if stage in ("joint", "action_decoder") and self.config.decoder_input != "none":
             modules.append(self.action_decoder)
         return [m for m in modules if m is not None]
 
@@ -203,7 +203,7 @@ class LAFPPolicy(PreTrainedPolicy):
         losses = self._action_flow_losses(data) if self.chunk_moments is not None else self._stage_losses(data)
         if optimizing:
             self._update_due = True
-            self._saw_labels = bool(data.labeled.any())
+            self._saw_labels = self.config.decoder_input != "none" and bool(data.labeled.any())
         total = torch.stack(list(losses.values())).sum(dim=0)
         report = {name: loss.mean().item() for name, loss in losses.items()}
         return (total if reduction == "none" else total.mean()), report
@@ -221,7 +221,7 @@ class LAFPPolicy(PreTrainedPolicy):
             assert z is not None
             tokens = self.latent_policy.observe(data.history)
             losses["policy_loss"] = mean_over_valid(self.latent_policy.loss(z, tokens), data.valid.unsqueeze(-1))
-        if stage in ("joint", "action_decoder") and self.action_decoder is not None:
+        if self.action_decoder in self._trained_modules():
             losses["decoder_loss"] = self._decoder_loss(data, z)
         return losses
 

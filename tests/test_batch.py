@@ -204,3 +204,32 @@ def test_a_single_frame_may_come_without_a_time_axis(
     batch[STATE][3, 0] = NAN
     with pytest.raises(ValueError, match="episode 3"):
         read(batch, config)
+
+
+def test_a_held_last_frame_is_a_frame_like_any_other(joint: Callable[..., Any]) -> None:
+    """Of observations alone: an action beyond the end is still none."""
+    config, batch = joint(hold_last_frame=True)
+    pad(batch, 1, slice(2, 4))
+    batch["action_is_pad"][1, 1:] = True
+    for key in (STATE, FRONT):
+        batch[key][1, 2:] = batch[key][1, 1:2]  # LeRobot repeats the last frame
+    data = read(batch, config)
+    assert data.valid.all()
+    for key in (STATE, FRONT):
+        assert data.frames[key][1, 0].any()
+        assert torch.equal(data.frames[key][1, 1:], data.frames[key][1, :1].expand_as(data.frames[key][1, 1:]))
+    assert data.labeled.sum(dim=1).tolist() == [4, 1, 4, 4]
+    _, labeled = data.actions_per_latent(relative=False)
+    assert labeled[1].tolist() == [[True, False], [False, False]]
+    config.hold_last_frame = False
+    masked = read(batch, config)
+    assert masked.valid[1].tolist() == [False, False]
+    assert not masked.frames[STATE][1, 1:].any()
+
+
+def test_a_bad_state_in_a_held_frame_is_named(joint: Callable[..., Any]) -> None:
+    config, batch = joint(hold_last_frame=True)
+    pad(batch, 2, slice(3, 4))
+    batch[STATE][2, 3] = NAN
+    with pytest.raises(ValueError, match=r"`observation\.state` holds NaN or infinite values in episode 7"):
+        read(batch, config)

@@ -40,6 +40,7 @@ def edit(folder: Path, change: Callable[[dict[str, Tensor]], Any]) -> None:
         ("joint", (STATE,), {"policy_head": "bc"}),
         ("joint", (STATE,), {"latent_source": "actions"}),
         ("joint", (FRONT,), {"vision_encoder": "resnet18"}),
+        ("action_decoder", (FRONT, STATE), {"motion_weight": 0.5, "motion_grid": 2, "idm_input": "difference"}),
         ("latent_action", (FRONT,), {"actions": False}),
     ],
 )
@@ -193,6 +194,8 @@ def test_options_of_a_stage_that_is_not_trained_yet_may_change(
         ("latent_policy", {"policy_head": "bc"}),
         ("latent_action", {"frame_offset": 1, "num_latents": 4}),
         ("latent_action", {"resize_shape": [16, 16]}),
+        ("latent_action", {"idm_input": "difference"}),
+        ("latent_action", {"motion_grid": 2}),
         ("action_decoder", {"relative_actions": True}),
         ("action_decoder", {"decoder_dim": 24}),
         ("action_decoder", {"decoder_observation": True}),
@@ -203,6 +206,38 @@ def test_options_of_a_trained_stage_may_not(
 ) -> None:
     with pytest.raises(ValueError, match=r"cannot change.*[Ll]eave out --policy"):
         next_stage(trained(stage), **changed)
+
+
+def test_options_of_the_motion_may_change_until_stage_one_is_trained(
+    make_policy: Callable[..., LAFPPolicy], next_stage: Callable[..., LAFPPolicy]
+) -> None:
+    policy = make_policy(STATE, FRONT, stage="latent_action", motion_weight=0.5)
+    loaded = next_stage(policy, motion_grid=3, idm_input="difference")
+    assert loaded.latent_action_model.motion_head.grid == 3
+
+
+@pytest.mark.parametrize("stage", ["latent_action", "latent_policy"])
+@pytest.mark.parametrize(("before", "after"), [(0.5, 0.0), (0.0, 0.5)])
+def test_the_motion_head_may_be_left_behind_or_come_later(
+    before: float,
+    after: float,
+    stage: str,
+    trained: Callable[..., LAFPPolicy],
+    next_stage: Callable[..., LAFPPolicy],
+    make_batch: Callable[..., dict[str, Any]],
+    train: Callable[..., list[float]],
+) -> None:
+    """It serves stage 1 alone: no later stage depends on it."""
+    policy = trained(stage, STATE, FRONT, motion_weight=before)
+    following = STAGES[STAGES.index(stage) + 1]
+    loaded = next_stage(policy, following, motion_weight=after)
+    assert (loaded.latent_action_model.motion_head is not None) == bool(after)
+    own, state = policy.state_dict(), loaded.state_dict()
+    kept = [n for n in own if n.startswith("latent_action_model.") and "motion_head" not in n]
+    assert all(same_bits(own[name], state[name]) for name in kept)
+    train(loaded, make_batch(loaded.config))
+    again = next_stage(policy, "latent_action", motion_weight=after)
+    train(again, make_batch(again.config))
 
 
 def test_options_that_no_weight_depends_on_stay_free(

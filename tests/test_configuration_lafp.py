@@ -105,6 +105,12 @@ def test_a_word_that_is_no_choice_is_refused(option: str, tmp_path: Path, capsys
         ({"interpolation_tau_min": 0.8, "interpolation_tau_max": 0.2}, r"`interpolation_tau_min`.*0\.8 and 0\.2"),
         ({"ema_decay": 1.0}, r"`ema_decay` must lie in \[0, 1\).*0 turns the average off"),
         ({"label_weight": -0.1}, r"`label_weight` must not be negative"),
+        ({"motion_weight": -0.1}, r"`motion_weight` must not be negative"),
+        ({"motion_grid": 0}, r"`motion_grid` must be at least 1"),
+        (
+            {"decoder_input": "none", "stage": "action_decoder"},
+            r"`decoder_input=none` has no stage action_decoder.*latent_policy acts.*choose another decoder_input",
+        ),
         ({"bottleneck": "vq", "codebook_heads": 3}, r"`codebook_heads` \(3\) must divide `latent_dim` \(4\)"),
         ({"num_flow_steps": 0}, r"`num_flow_steps` must be at least 1"),
         ({"flow_draws": 0}, r"`flow_draws` must be at least 1"),
@@ -128,6 +134,8 @@ def test_a_bad_option_names_the_field_and_the_mend(
         {"interpolation_tau_min": 0.5, "interpolation_tau_max": 0.5},
         {"ema_decay": 0.0},
         {"label_weight": 0.0},
+        {"motion_weight": 0.0, "motion_grid": 1},
+        {"decoder_input": "none", "stage": "latent_policy"},
         {"bottleneck": "continuous", "codebook_heads": 3},
         {"n_action_steps": 4},
     ],
@@ -173,6 +181,10 @@ def test_another_action_width_is_refused_in_words(make_config: Callable[..., LAF
         ({"stage": "action_decoder", "decoder_input": "direct"}, [-2, -1, 0], [0, 1, 2, 3, 4, 5], 0),
         ({"stage": "action_decoder", "policy_head": "bc"}, [-2, -1, 0], [0, 1, 2, 3, 4, 5], 0),
         ({"stage": "joint", "latent_source": "actions"}, [-2, -1, 0], [0, 1, 2, 3, 4, 5], 0),
+        ({"stage": "joint", "hold_last_frame": True}, [-2, -1, 0, 2, 4, 6], [0, 1, 2, 3, 4, 5], 0),
+        ({"stage": "latent_action", "hold_last_frame": True}, [0, 2], [0, 1], 0),
+        ({"stage": "latent_policy", "hold_last_frame": True}, [-2, -1, 0, 2, 4, 6], None, 0),
+        ({"stage": "latent_policy", "decoder_input": "none"}, [-2, -1, 0, 2, 4, 6], None, 2),
     ],
 )
 def test_a_stage_loads_only_the_frames_it_needs(

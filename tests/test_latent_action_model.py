@@ -235,3 +235,59 @@ def test_latents_learn_the_displacement_of_a_point(label_weight: float) -> None:
     x, u = seen_by_the_probe()  # others than those the probe was fitted on
     r2 = 1 - ((x @ probe - u) ** 2).sum() / ((u - u.mean()) ** 2).sum()
     assert r2 > 0.95
+
+
+@pytest.mark.parametrize("idm_input", ["frames", "difference"])
+def test_what_the_inverse_model_sees_beside_the_first_frame(idm_input: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build({FRONT: SMALL}, idm_input=idm_input)
+    observed, valid = frames(model, {FRONT: SMALL}), torch.ones(5, 2, dtype=torch.bool)
+    seen: list[Tensor] = []
+    inverse = model.idm.forward
+    monkeypatch.setattr(model.idm, "forward", lambda x: inverse(seen.append(x) or x))
+    tokens = model.encode(observed, valid).tokens
+    now, beside = (half.unflatten(2, (2, 8)) for half in seen[0].chunk(2, dim=-1))  # two tokens a frame
+    assert torch.equal(now, tokens[:, :-1])
+    later = tokens[:, 1:]
+    assert torch.equal(beside, later - tokens[:, :-1] if idm_input == "difference" else later)
+
+
+def test_the_difference_of_equal_frames_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(idm_input="difference")
+    still = {STATE: torch.randn(5, 1, 3).expand(-1, 3, -1)}
+    seen: list[Tensor] = []
+    inverse = model.idm.forward
+    monkeypatch.setattr(model.idm, "forward", lambda x: inverse(seen.append(x) or x))
+    model.encode(still, torch.ones(5, 2, dtype=torch.bool))
+    now, change = seen[0].chunk(2, dim=-1)
+    assert now.any()
+    assert not change.any()
+
+
+def test_motion_is_predicted_on_request_alone() -> None:
+    assert build().motion_head is None
+    head = build({FRONT: SMALL}, motion_grid=3).motion_head
+    assert (head.cameras, head.vectors) == ([FRONT], [STATE])
+    assert head.project.out_features == 3 + 2 * 3 * 3
+
+
+# --- The action head as decoder --------------------------------------------------------------------------------
+
+
+def test_decoding_absolute_actions_is_the_heads_answer_to_unnormalised_latents() -> None:
+    model = build()
+    model.statistics.update(torch.randn(20, 4) * 3 + 7)
+    model.action_moments.update(torch.randn(20, 2) * 5 - 2)
+    z = torch.randn(6, 2, 4)
+    actions = model.decode(model.normalize(z, torch.ones(6, 2, dtype=torch.bool)), origin=None)
+    assert actions.shape == (6, 4, 2)
+    torch.testing.assert_close(actions, model.predict_actions(z).flatten(1, 2))
+
+
+def test_a_later_latent_starts_where_the_actions_before_it_led(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(frame_offset=2)
+    relative = torch.tensor([[[[1.0, 0], [2, 1]], [[0, 1], [1, 1]], [[-1, 0], [0, 5]]]])
+    monkeypatch.setattr(model, "predict_actions", lambda z: relative)
+    actions = model.decode(torch.zeros(1, 3, 4), origin=torch.tensor([[10.0, 0]]))
+    assert actions.tolist() == [[[11, 0], [12, 1], [12, 2], [13, 2], [12, 2], [13, 7]]]
+    alone = model.decode(torch.zeros(1, 3, 4), origin=None)
+    assert torch.equal(alone, relative.flatten(1, 2))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from draccus.utils import ParsingError
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.policies.factory import get_policy_class, make_policy_config
 from lerobot.policies.factory import make_policy as lerobot_make_policy
@@ -31,6 +32,7 @@ VARIANTS = [
     ((STATE,), {"interpolation_steps": "remaining", "finetune_policy": True}),
     ((STATE,), {"decoder_input": "direct", "ema_decay": 0.0, "label_weight": 0.0}),
     ((STATE, FRONT), {"latent_source": "actions"}),
+    ((STATE, FRONT, WRIST), {"idm_input": "difference", "motion_weight": 0.5, "motion_grid": 2}),
 ]
 
 Build = Callable[..., LAFPPolicy]
@@ -195,6 +197,7 @@ def test_every_stage_has_its_losses(stage: str, parts: set[str], trained: Build,
         ((STATE, FRONT), {"image_target": "pixels", "policy_network": "transformer", "decoder_observation": True}),
         ((FRONT,), {"vision_encoder": "resnet18", "image_target": "features", "bottleneck": "vq"}),
         ((STATE,), {"policy_head": "bc"}),
+        ((STATE, FRONT), {"idm_input": "difference", "motion_weight": 0.5}),
     ],
 )
 @pytest.mark.parametrize("stage", ["joint", *STAGES])
@@ -395,6 +398,34 @@ def test_the_latents_the_decoder_learns_from(
     torch.testing.assert_close(seen[0], z.flatten(1))
 
 
+@pytest.mark.parametrize("stage", ["joint", *STAGES])
+def test_a_stage_learns_at_the_last_frame_of_an_episode_where_it_is_held(
+    stage: str, trained: Build, make_batch: Batches, train: Train
+) -> None:
+    policy = trained(stage, FRONT, STATE, hold_last_frame=True, motion_weight=0.5)
+    batch = make_batch(policy.config)
+    deltas, actions = policy.config.observation_delta_indices, policy.config.action_delta_indices
+    now = deltas.index(0)
+    for key in (FRONT, STATE):
+        batch[key][:, now:] = batch[key][:, now : now + 1]
+        batch[f"{key}_is_pad"][:, now + 1 :] = True
+    if actions is not None:
+        batch["action"][:, 1:] = batch["action"][:, :1]
+        batch["action_is_pad"][:, 1:] = True
+    _, report = policy.train().forward(batch)
+    loss = {"joint": "policy_loss", "latent_action": "label_loss", "latent_policy": "policy_loss"}
+    assert report[loss.get(stage, "decoder_loss")] > 0
+    before = {name: p.clone() for name, p in policy.named_parameters() if p.requires_grad}
+    losses = train(policy, batch, steps=2)
+    assert all(torch.isfinite(torch.tensor(losses)))
+    assert all(torch.isfinite(p).all() for p in policy.parameters())
+    assert any(not torch.equal(before[name], p) for name, p in policy.named_parameters() if name in before)
+    policy.config.hold_last_frame = False
+    _, masked = policy.train().forward(batch)
+    if stage != "action_decoder":
+        assert masked[loss[stage]] == 0, "there is no future to learn from otherwise"
+
+
 # --- Stages across runs --------------------------------------------------------------------------------------
 
 
@@ -413,6 +444,79 @@ def test_an_unfinished_checkpoint_refuses_to_act(
             RuntimeError, match=rf"cannot act: its last training was stage {stage}.*Missing: stage {missing}"
         ):
             act(observation)
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_the_head_of_stage_one_may_act_in_place_of_a_decoder(
+    relative: bool, trained: Build, next_stage: Build, make_observation: Batches
+) -> None:
+    """``--policy.decoder_input=none``, given from the start or only on loading a checkpoint of stage two."""
+    given = trained("latent_policy", decoder_input="none", relative_actions=relative).eval()
+    overridden = next_stage(trained("latent_policy", relative_actions=relative), decoder_input="none")
+    for policy in (given, overridden, next_stage(given)):
+        observation = make_observation(policy.config)
+        noise = torch.randn(3, 2, 4)
+        actions = policy.predict_action_chunk(observation, noise=noise)
+        tokens = policy.acting_policy.observe(
+            policy.normalizer({STATE: observation[STATE].unsqueeze(1).expand(-1, 2, -1)})
+        )
+        z = policy.acting_policy.sample(tokens, noise)
+        expected = policy.latent_action_model.decode(z, observation[STATE] if relative else None)
+        torch.testing.assert_close(actions, expected)
+        policy.reset()
+        assert torch.equal(policy.select_action(observation, noise=noise), actions[:, 0])
+
+
+def test_the_head_of_stage_one_acts_like_the_labels_it_saw(
+    make_policy: Build, make_batch: Batches, train: Train, next_stage: Build
+) -> None:
+    """One latent of one frame, whose action is the change of the state: stages 1 and 2 alone learn to make it."""
+    options = {"horizon": 1, "frame_offset": 1, "num_latents": 1, "n_action_steps": 1, "n_obs_steps": 1}
+    policy = make_policy(STATE, stage="latent_action", decoder_input="none", label_weight=1.0, **options)
+    state = torch.randn(64, 1, 2)
+    for stage in STAGES[:2]:
+        policy = next_stage(policy, stage)
+        batch = make_batch(policy.config, size=64)
+        change = -0.5 * state  # the demonstrator goes to the middle
+        batch[STATE] = torch.cat([state, state + change], dim=1)
+        if stage == "latent_action":
+            batch["action"] = change
+        train(policy, batch, steps=300, lr=5e-3)
+    policy.eval()
+    chunk = policy.predict_action_chunk({STATE: state[:, 0]})
+    error = (chunk[:, 0] + 0.5 * state[:, 0]).square().mean() / (0.5 * state).square().mean()
+    assert error < 0.2
+
+
+@pytest.mark.parametrize(
+    ("stage", "options"),
+    [
+        ("latent_action", {}),
+        ("latent_policy", {"label_weight": 0.0}),
+        ("latent_policy", {"actions": False}),
+    ],
+)
+def test_the_head_of_stage_one_refuses_to_act_untrained(
+    stage: str, options: dict[str, Any], trained: Build, make_observation: Batches
+) -> None:
+    policy = trained(stage, decoder_input="none", **options).eval()
+    for act in (policy.select_action, policy.predict_action_chunk):
+        with pytest.raises(
+            RuntimeError,
+            match=r"`decoder_input=none` decodes with the action head of stage 1.*saw no label.*label_weight > 0"
+            r".*--policy\.decoder_input=interpolation",
+        ):
+            act(make_observation(policy.config))
+
+
+def test_stage_three_is_refused_where_there_is_none(
+    trained: Build, next_stage: Build, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = trained("latent_policy", decoder_input="none")
+    with pytest.raises(ParsingError):  # LeRobot's parser, which drops our message
+        next_stage(policy, "action_decoder")
+    assert "`decoder_input=none` has no stage action_decoder" in caplog.text
+    assert next_stage(policy, "action_decoder", decoder_input="interpolation").action_decoder is not None
 
 
 def test_a_policy_that_never_saw_an_action_refuses_to_act(make_policy: Build, make_observation: Batches) -> None:

@@ -51,7 +51,8 @@ class Frames:
     def usable(self, episodes: Sequence[int] | None, drop_n_last_frames: int) -> Tensor:
         """Frames to train on, as LeRobot's ``EpisodeAwareSampler`` picks them: indices (M,)."""
         chosen = range(self.num_episodes) if episodes is None else episodes
-        return torch.cat([torch.arange(int(self.first[e]), int(self.end[e]) - drop_n_last_frames) for e in chosen])
+        spans = [(int(self.first[e]), int(self.end[e]) - drop_n_last_frames) for e in chosen]
+        return torch.cat([torch.arange(first, max(first, last)) for first, last in spans])
 
     def batch(self, index: Tensor, config: Any) -> dict[str, Any]:
         """What LeRobot's loader collates for frames ``index`` (B,) and the offsets that ``config`` asks for."""

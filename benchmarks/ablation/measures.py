@@ -12,8 +12,11 @@ from lerobot_lafp.diagnostics.report import diagnose
 
 from .frames import Frames
 
-#: Frames, spread over all episodes, at which latents are measured.
-NUM_FRAMES = 800
+#: Frames at which latents are measured: half from anywhere, half from where episodes begin, since that is where
+#: demonstrators choose and episodes are alike enough to be neighbours.
+NUM_FRAMES = 1000
+#: Frames that an episode's beginning has.
+BEGINNING = 6
 
 
 def measure(policy: Any, preprocessor: Any, frames: Frames, seed: int) -> dict[str, float | None]:
@@ -51,8 +54,10 @@ def _trained_taus(config: Any) -> tuple[float, ...]:
 def _batches(policy: Any, preprocessor: Any, frames: Frames, seed: int) -> Iterator[dict[str, Any]]:
     wanted = probe_config(policy.config)
     usable = frames.usable(None, wanted.frame_offset)
-    chosen = usable[torch.randperm(len(usable), generator=torch.Generator().manual_seed(seed))[:NUM_FRAMES]]
-    for index in chosen.sort().values.split(100):
+    begins = usable[usable - frames.first[frames.episode[usable]] < BEGINNING]
+    generator = torch.Generator().manual_seed(seed)
+    halves = [part[torch.randperm(len(part), generator=generator)[: NUM_FRAMES // 2]] for part in (begins, usable)]
+    for index in torch.cat(halves).unique().split(100):
         yield preprocessor(frames.batch(index, wanted))
 
 

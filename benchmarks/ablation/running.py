@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,10 @@ def run_all(runs: Sequence[Run], results: Path, jobs: int, device: str = "cpu") 
     waiting: dict[str, Training] = {}
     for run in pending:
         waiting |= {t.digest: t for t in chain(run.training) if not is_trained(t)}
-    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     total = len(waiting) + len(pending)
     with (
         tqdm(total=total, desc="trainings and evaluations", unit="job", smoothing=0) as bar,
-        ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(tasks.PUSHT_ROOT,)) as pool,
+        _pool(jobs) as pool,
     ):
         active: dict[Future[None], str] = {}
         failed: list[str] = []
@@ -75,6 +74,27 @@ def run_all(runs: Sequence[Run], results: Path, jobs: int, device: str = "cpu") 
                     tqdm.write(f"{name} failed: {type(error).__name__}: {error}", file=sys.stderr)
     if failed:
         raise RuntimeError(f"{len(failed)} job(s) failed: {', '.join(failed)}. The rest is done; run again to retry.")
+
+
+def remeasure(runs: Sequence[Run], results: Path, jobs: int, device: str = "cpu") -> None:
+    """Take the measures of evaluated runs again, after ``measures.py`` changed; needs their checkpoints."""
+    there = [run for run in runs if is_evaluated(results, run) and is_trained(run.training)]
+    with _pool(jobs) as pool:
+        futures = [pool.submit(_remeasure, run, results, device) for run in there]
+        for future in tqdm(as_completed(futures), total=len(futures), desc="measures", unit="run"):
+            future.result()
+
+
+def _remeasure(run: Run, results: Path, device: str) -> None:
+    file = result_file(results, run)
+    with _log(folder_of(run.training) / "measures.txt"):
+        measures = _measures(run, checkpoint_of(run.training), {**run.variant.acting, "device": device})
+    _write(file, {**json.loads(file.read_text()), "measures": measures})
+
+
+def _pool(jobs: int) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+    return ProcessPoolExecutor(jobs, context, initializer=_start_worker, initargs=(tasks.PUSHT_ROOT,))
 
 
 def _start_worker(pusht_root: Path | None) -> None:
@@ -113,7 +133,7 @@ def _train(training: Training, device: str) -> None:
             folder,
         )
     done = {"cpu_seconds": round(seconds, 1), **training.configuration}
-    (folder / "done.json").write_text(json.dumps(done) + "\n")
+    _write(folder / "done.json", done)
 
 
 def _config(training: Training, device: str = "cpu") -> Any:
@@ -153,7 +173,10 @@ def _evaluate(run: Run, results: Path, device: str) -> None:
         "cpu_seconds": {**trained, "evaluation": round(seconds, 1)},
         "provenance": provenance(),
     }
-    file = result_file(results, run)
+    _write(result_file(results, run), result)
+
+
+def _write(file: Path, result: dict[str, Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     fresh = file.with_suffix(".new")
     fresh.write_text(json.dumps(result) + "\n")

@@ -231,10 +231,10 @@ def _labels() -> list[Table]:
             ),
             figure=Figure(
                 "lines",
-                x=RIVAL_LABELS,
+                x=LABELS,
                 series={
-                    "LAFP": tuple(f"lafp_{n}_labels" for n in RIVAL_LABELS),
-                    **{label: tuple(f"{r}_{n}_labels" for n in RIVAL_LABELS) for r, label in rivals.items()},
+                    label: tuple(f"{name}_{n}_labels" for n in LABELS)
+                    for name, label in ({"lafp": "LAFP"} | rivals).items()
                 },
                 metric="reward",
                 xlabel="labelled episodes",

@@ -65,7 +65,7 @@ class Task:
         rng = np.random.default_rng(seed)
         if self.name == "two_way":  # episodes 2i and 2i + 1 pass on different sides, so that few labels cover both
             pairs = rng.permutation(NUM_TWO_WAY // 2)[: (count + 1) // 2]
-            return sorted(int(e) for pair in pairs for e in (2 * pair, 2 * pair + 1))[:count]
+            return sorted([int(e) for pair in pairs for e in (2 * pair, 2 * pair + 1)][:count])
         return sorted(int(e) for e in rng.permutation(self.frames().num_episodes)[:count])
 
     def environment(self, log: Path | None = None) -> EnvConfig:

@@ -56,7 +56,9 @@ def train(
     schedule = config.get_scheduler_preset()
     scheduler = schedule.build(optimizer, steps) if schedule is not None else None
 
-    partial = folder / "partial"
+    partial, fresh = folder / "partial", folder / "partial.new"
+    if not partial.exists() and (fresh / "seconds").is_file():  # killed between removing the old and naming the new
+        os.replace(fresh, partial)
     done, seconds = 0, 0.0
     if (partial / "seconds").is_file():
         load_model(policy, partial / "weights.safetensors")
@@ -88,7 +90,8 @@ def train(
     policy.save_pretrained(target)
     preprocessor.save_pretrained(target)
     postprocessor.save_pretrained(target)
-    shutil.rmtree(partial, ignore_errors=True)
+    for leftover in (partial, fresh):
+        shutil.rmtree(leftover, ignore_errors=True)
     return seconds
 
 

@@ -25,6 +25,7 @@ class Variant:
         options: Stage -> ``LAFPConfig`` options beside the task's, from that stage on. A training depends on its own
             and earlier ones alone, so variants that part in a later stage share the earlier ones.
         acting: Options that matter only when it acts, such as the sampler's steps.
+        budgets: Stage -> how much it is trained, where not as much as the task says.
         labels: Labelled episodes. Unset: the task's.
         episodes: Evaluation episodes. Unset: the task's.
     """
@@ -33,6 +34,7 @@ class Variant:
     stages: tuple[str, ...] = STAGES
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     acting: Mapping[str, Any] = field(default_factory=dict)
+    budgets: Mapping[str, Budget] = field(default_factory=dict)
     labels: int | None = None
     episodes: int | None = None
 
@@ -113,6 +115,7 @@ def plan(task_name: str, variant: Variant, seed: int, first_seed: int = EVALUATI
         if stage in task.rivals:
             options = dict(task.rivals[stage])
         options = {**options, **variant.options.get(stage, {})}
-        training = Training(task, stage, seed, options, labeled, SMOKE if smoke else task.budgets[stage], training)
+        budget = SMOKE if smoke else variant.budgets.get(stage, task.budgets[stage])
+        training = Training(task, stage, seed, options, labeled, budget, training)
     assert training is not None
     return Run(task, variant, seed, training, 2 if smoke else variant.episodes or task.episodes, first_seed)

@@ -156,6 +156,7 @@ def _grid() -> Table:
         name="two_way_width_and_labels",
         title="Width of the latents against labels, two-way task (claim 3)",
         task="two_way",
+        note="Stages 1 and 2 trained half as long as in the other tables; to be compared within this one.",
         rows=tuple(
             Row(f"Dz = {width}, {labels} labelled, {label}", f"{name}_dz{width}_{labels}_labels")
             for width in GRID_WIDTHS

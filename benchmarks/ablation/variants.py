@@ -5,6 +5,7 @@ from collections.abc import Callable
 from lerobot_lafp.configuration_lafp import STAGES
 
 from .plan import Variant
+from .tasks import Budget
 
 LATENT_ACTION, LATENT_POLICY, ACTION_DECODER = STAGES
 
@@ -12,6 +13,8 @@ TAUS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 STEPS = (1, 3, 5, 20)
 GRID_WIDTHS, GRID_LABELS = (2, 8, 32, 128), (2, 10, 50)
 PREDICTION_WIDTHS = (32, 64, 128, 256)
+#: Half of what the two-way task has: the grid's cells are held against each other, not against the other tables.
+GRID_BUDGETS = {LATENT_ACTION: Budget(1000, 64), LATENT_POLICY: Budget(2500, 64)}
 LABELS = (5, 10, 20, 50, 206)
 RIVAL_LABELS = (5, 10, 20, 50, 100, 206)
 
@@ -81,6 +84,7 @@ def _grid() -> list[Variant]:
         Variant(
             f"{name}_dz{width}_{labels}_labels",
             labels=labels,
+            budgets=GRID_BUDGETS,
             options={LATENT_ACTION: {"latent_dim": width}, ACTION_DECODER: alignment},
         )
         for width in GRID_WIDTHS

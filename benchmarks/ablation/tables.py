@@ -108,7 +108,16 @@ def _common(task: str) -> list[Table]:
             name=f"{task}_steps",
             title=f"Steps of the sampler, {title} (claim 5; paper, Table 6)",
             task=task,
-            rows=(*(Row(f"K = {k}", f"steps_{k}") for k in STEPS), Row("LAOM (frozen)", "laom_frozen")),
+            rows=(
+                *(Row(f"K = {k}", f"steps_{k}") for k in STEPS),
+                Row("K = 10, as in the other tables", "lafp"),
+                Row("LAOM (frozen)", "laom_frozen"),
+            ),
+            differences=(
+                Difference("K = 3 - K = 1", "steps_3", "steps_1", metric),
+                Difference("K = 10 - K = 3", "lafp", "steps_3", metric),
+                Difference("K = 20 - K = 10", "steps_20", "lafp", metric),
+            ),
             columns=("success", *extra, "ms_per_chunk", "seeds"),
             figure=Figure(
                 "lines",

@@ -14,7 +14,11 @@ fi
 fits() { "$1" -c 'import sys; sys.exit(not (3, 12) <= sys.version_info < (3, 14))' >/dev/null 2>&1; }
 python=3.12
 for candidate in python3.12 python3.13 python3 "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.1[23].*/bin/python3; do
-    if fits "$candidate"; then python=$candidate; break; fi
+    if fits "$candidate"; then
+        # Within an active environment, the interpreter it was made from: uv takes no other.
+        python=$("$candidate" -c 'import sys; print(sys._base_executable)')
+        break
+    fi
 done
 
 [ -x .venv/bin/python ] && fits .venv/bin/python || "$uv" venv --clear --python "$python" .venv

@@ -67,8 +67,13 @@ class Frames:
                 low, high = self.first[episode][:, None], self.end[episode][:, None] - 1
                 batch[f"{key}_is_pad"] = (at < low) | (at > high)
                 rows = column[torch.minimum(torch.maximum(at, low), high)]
-            batch[key] = rows.float() / 255 if rows.dtype == torch.uint8 else rows
+            batch[key] = as_loaded(rows)
         return batch
+
+
+def as_loaded(rows: Tensor) -> Tensor:
+    """Images as LeRobot's loader gives them, in [0, 1]; anything else as it is."""
+    return rows.float() / 255 if rows.dtype == torch.uint8 else rows
 
 
 def _column(column: pa.ChunkedArray, feature: dict[str, Any]) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from lerobot_lafp.diagnostics.collect import collect, probe_config
 from lerobot_lafp.diagnostics.report import diagnose
 
-from .frames import Frames
+from .frames import Frames, as_loaded
 
 #: Frames at which latents are measured: half from anywhere, half from where episodes begin, since that is where
 #: demonstrators choose and episodes are alike enough to be neighbours.
@@ -68,8 +68,7 @@ def milliseconds_per_chunk(policy: Any, preprocessor: Any, frames: Frames, calls
     On a GPU it is the time that passes; the action is brought to the CPU.
     """
     clock = time.process_time if policy.config.device == "cpu" else time.perf_counter
-    observation = {k: x[:1] for k, x in frames.columns.items() if k != "action"}
-    batch = preprocessor({k: x.float() / 255 if x.dtype == torch.uint8 else x for k, x in observation.items()})
+    batch = preprocessor({key: as_loaded(x[:1]) for key, x in frames.columns.items() if key != "action"})
     times = []
     for _ in range(calls):
         policy.reset()

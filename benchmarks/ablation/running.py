@@ -132,8 +132,7 @@ def _train(training: Training, device: str) -> None:
             training.seed,
             folder,
         )
-    done = {"cpu_seconds": round(seconds, 1), **training.configuration}
-    _write(folder / "done.json", done)
+    _write(folder / "done.json", {"cpu_seconds": round(seconds, 1), **training.configuration})
 
 
 def _config(training: Training, device: str = "cpu") -> Any:

@@ -62,6 +62,8 @@ def _common(task: str) -> list[Table]:
                 Difference("shipped - interpolation", "lafp", "interpolation", metric),
                 Difference("shipped - IDM latents", "lafp", "idm", metric),
                 Difference("interpolation - IDM latents", "interpolation", "idm", metric),
+                Difference("U(0.5,1) - U(0,1)", "upper_half", "interpolation", metric),
+                Difference("remaining steps - one call", "interpolation_remaining", "interpolation", metric),
             ),
         ),
         Table(

@@ -98,7 +98,8 @@ class LAFPConfig(PreTrainedConfig):
         decoder_input: What the decoder is trained on (paper, section 3.3): ``interpolation``, ``direct``
             (samples from noise) or ``idm`` (the inverse model's latents). ``none``: there is no stage 3, and the
             action head of stage 1 decodes what the policy samples.
-        interpolation_tau_min: ``tau ~ U(min, max)`` of the interpolation; equal bounds fix it.
+        interpolation_tau_min: ``tau ~ U(min, max)`` of the interpolation; equal bounds fix it. Ours leaves out the
+            small ones, at which one call of the network lands between modes (paper: silent; 0 is our reading of it).
         interpolation_tau_max: See above.
         interpolation_steps: From ``(z_tau, tau)``, ``one_call`` of the network or the ``remaining`` Euler steps.
         decoder_observation: Give the decoder the observation tokens, and states that appear in stage 3.
@@ -168,7 +169,7 @@ class LAFPConfig(PreTrainedConfig):
 
     # Stage 3: action decoder.
     decoder_input: Literal["interpolation", "direct", "idm", "none"] = "interpolation"
-    interpolation_tau_min: float = 0.0
+    interpolation_tau_min: float = 0.75
     interpolation_tau_max: float = 1.0
     interpolation_steps: Literal["one_call", "remaining"] = "one_call"
     decoder_observation: bool = False

@@ -372,8 +372,8 @@ def test_the_decoder_loss_is_a_mean_over_labelled_samples(trained: Build, make_b
         ({"decoder_input": "idm"}, "idm"),
         ({"decoder_input": "direct"}, "sample"),
         ({"interpolation_tau_min": 1.0, "interpolation_steps": "remaining"}, "idm"),
-        ({"interpolation_tau_max": 0.0, "interpolation_steps": "remaining"}, "sample"),
-        ({"interpolation_tau_max": 0.0, "num_flow_steps": 1}, "sample"),
+        ({"interpolation_tau_min": 0.0, "interpolation_tau_max": 0.0, "interpolation_steps": "remaining"}, "sample"),
+        ({"interpolation_tau_min": 0.0, "interpolation_tau_max": 0.0, "num_flow_steps": 1}, "sample"),
         ({"policy_head": "bc"}, "sample"),
     ],
 )

@@ -41,7 +41,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Training:
-    """One training run: what it depends on, and nothing else."""
+    """One training run: what it depends on, and nothing else. No ``labeled_episodes``: it reads no action."""
 
     task: Task
     stage: str
@@ -58,6 +58,7 @@ class Training:
             "options": dict(self.options),
             "steps": self.budget.steps,
             "batch_size": self.budget.batch_size,
+            **({"bf16": True} if self.budget.bf16 else {}),
             "seed": self.seed,
             "labeled_episodes": list(self.labeled_episodes),
         }
@@ -116,6 +117,7 @@ def plan(task_name: str, variant: Variant, seed: int, first_seed: int = EVALUATI
             options = dict(task.rivals[stage])
         options = {**options, **variant.options.get(stage, {})}
         budget = SMOKE if smoke else variant.budgets.get(stage, task.budgets[stage])
-        training = Training(task, stage, seed, options, labeled, budget, training)
+        reads_labels = stage not in STAGES[:2] or options.get("label_weight") != 0.0
+        training = Training(task, stage, seed, options, labeled if reads_labels else (), budget, training)
     assert training is not None
     return Run(task, variant, seed, training, 2 if smoke else variant.episodes or task.episodes, first_seed)

@@ -121,14 +121,12 @@ def _train(training: Training, device: str) -> None:
     alone = training.stage in (*RIVALS, "action_decoder")
     folder = folder_of(training)
     folder.mkdir(parents=True, exist_ok=True)
-    budget = training.budget
     with _log(folder / "log.txt"):
         seconds = train(
             config,
             training.task.frames(),
             training.labeled_episodes if alone else None,
-            budget.steps,
-            budget.batch_size,
+            training.budget,
             training.seed,
             folder,
         )
@@ -143,7 +141,7 @@ def _config(training: Training, device: str = "cpu") -> Any:
         return make_policy_config(training.stage, **common, **training.options)
     source = {"latent_source": "actions"} if training.stage == "flow_on_actions" else {}
     stage = "joint" if source else training.stage
-    labeled = list(training.labeled_episodes)
+    labeled = list(training.labeled_episodes) or None
     config = make_policy_config("lafp", stage=stage, labeled_episodes=labeled, **source, **common, **training.options)
     if training.parent is not None:
         config.pretrained_path = checkpoint_of(training.parent)

@@ -16,6 +16,7 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor
 
 from .frames import Frames
+from .tasks import Budget
 
 #: CPU seconds between the points that an interrupted training goes on from.
 SAVE_EVERY_S = 120.0
@@ -25,8 +26,7 @@ def train(
     config: PreTrainedConfig,
     frames: Frames,
     episodes: Sequence[int] | None,
-    steps: int,
-    batch_size: int,
+    budget: Budget,
     seed: int,
     folder: Path,
 ) -> float:
@@ -36,8 +36,7 @@ def train(
         config: The policy; ``pretrained_path`` is where it starts from.
         frames: The dataset.
         episodes: Those to train on. Unset: all.
-        steps: Optimiser steps.
-        batch_size: B.
+        budget: How much it is trained.
         seed: Of weights, noise and the order of the data.
         folder: Where the run lives; one that was interrupted there goes on.
 
@@ -54,7 +53,7 @@ def train(
     for group in optimizer.param_groups:
         group["fused"] = True  # one pass over the weights; the arithmetic is the same
     schedule = config.get_scheduler_preset()
-    scheduler = schedule.build(optimizer, steps) if schedule is not None else None
+    scheduler = schedule.build(optimizer, budget.steps) if schedule is not None else None
 
     partial, fresh = folder / "partial", folder / "partial.new"
     if not partial.exists() and (fresh / "seconds").is_file():  # killed between removing the old and naming the new
@@ -64,14 +63,16 @@ def train(
         load_model(policy, partial / "weights.safetensors")
         done, optimizer, scheduler = load_training_state(partial, optimizer, scheduler)
         seconds = float((partial / "seconds").read_text())
-    order = batches(frames.usable(episodes, getattr(config, "drop_n_last_frames", 0)), batch_size, seed, done)
+    order = batches(frames.usable(episodes, getattr(config, "drop_n_last_frames", 0)), budget.batch_size, seed, done)
     clock = time.process_time()
     saved = clock
     clipped = [p for group in optimizer.param_groups for p in group["params"]]
     policy.train()
-    for step in range(done + 1, steps + 1):
+    for step in range(done + 1, budget.steps + 1):
         policy.train()
-        loss, _ = policy.forward(preprocessor(frames.batch(next(order), config)))
+        batch = preprocessor(frames.batch(next(order), config))
+        with torch.autocast(config.device or "cpu", torch.bfloat16, enabled=budget.bf16):
+            loss, _ = policy.forward(batch)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"The loss became {loss.item()} at step {step} of {folder}.")
         loss.backward()
@@ -82,7 +83,7 @@ def train(
             scheduler.step()
         if hasattr(policy, "update"):
             policy.update()
-        if time.process_time() - saved > SAVE_EVERY_S and step < steps:
+        if time.process_time() - saved > SAVE_EVERY_S and step < budget.steps:
             saved = time.process_time()
             _save_partial(partial, policy, step, optimizer, scheduler, seconds + saved - clock)
     seconds += time.process_time() - clock

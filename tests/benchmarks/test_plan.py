@@ -1,5 +1,6 @@
 """Which trainings a variant needs, which of them variants share, and that every one can be built."""
 
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ from ablation import running, tasks
 from ablation.plan import RIVALS, Run, Training, Variant, chain, plan
 from ablation.tables import TABLES
 from ablation.tasks import TASKS, Budget
-from ablation.variants import SEEDS, VARIANTS
+from ablation.variants import SEEDS, SHIPPED, VARIANTS
 
 from lerobot_lafp import LAFPConfig
 from lerobot_lafp.configuration_lafp import STAGES
@@ -49,6 +50,7 @@ def test_a_variant_is_a_chain_of_its_stages() -> None:
     ("other", "shared"),
     [
         ("interpolation", 2),
+        ("upper_half", 2),
         ("idm", 2),
         ("tau_0.5", 2),
         ("lafp_finetuned", 2),
@@ -75,13 +77,23 @@ def test_options_given_to_a_stage_hold_from_there_on() -> None:
     assert ["decoder_dim" in t.options for t in chain(run.training)] == [False, False, True]
 
 
-@pytest.mark.parametrize("changed", ["option", "steps", "batch_size", "seed", "labels", "task"])
+def test_trainings_that_read_no_label_are_the_same_for_any_number_of_them() -> None:
+    """Which holds for stages 1 and 2 where ``label_weight`` is 0, and for nothing else."""
+    few, many = (digests(planned(f"idm_dz8_{n}_labels")) for n in (2, 50))
+    assert [a == b for a, b in zip(few, many, strict=True)] == [True, True, False]
+    for training in chain(planned("idm_dz8_2_labels").training):
+        assert (not training.labeled_episodes) == (training.stage in STAGES[:2])
+    assert all(training.labeled_episodes for training in chain(planned("lafp").training))
+
+
+@pytest.mark.parametrize("changed", ["option", "steps", "batch_size", "bf16", "seed", "labels", "task"])
 def test_whatever_a_training_depends_on_changes_its_digest(changed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = digests(planned("lafp"))
     variant, seed, task, first = VARIANTS["two_way"]["lafp"], 0, "two_way", 0
     if changed == "option":
-        variant, first = Variant("v", options={STAGES[1]: {"policy_dim": 257}}), 1
-    elif changed in ("steps", "batch_size"):
+        lafp = variant.options
+        variant, first = replace(variant, options={**lafp, STAGES[1]: {"policy_dim": 257}}), 1
+    elif changed in ("steps", "batch_size", "bf16"):
         budget = Budget(**{"steps": 5000, "batch_size": 64, changed: 65})
         monkeypatch.setitem(TASKS["two_way"].budgets, STAGES[1], budget)
         first = 1
@@ -101,7 +113,7 @@ def test_a_run_also_depends_on_how_it_acts_and_is_evaluated() -> None:
     others = [
         planned("steps_5"),
         planned("lafp", first_seed=5),
-        plan("two_way", Variant("lafp", episodes=7), 0),
+        plan("two_way", replace(VARIANTS["two_way"]["lafp"], episodes=7), 0),
         planned("lafp", seed=1),
     ]
     assert others[0].training.digest == others[1].training.digest == others[2].training.digest == lafp.training.digest
@@ -153,6 +165,13 @@ def test_every_row_and_difference_can_be_run() -> None:
         assert names <= VARIANTS[table.task].keys(), table.name
 
 
+def test_rows_as_shipped_are_what_the_defaults_say() -> None:
+    assert {name: getattr(LAFPConfig(), name) for name in SHIPPED} == SHIPPED
+    assert {"decoder_input", "interpolation_tau_min"} <= SHIPPED.keys()
+    for name in ("lafp", "steps_3", "lafp_video_only", "x_dz64"):
+        assert SHIPPED.items() <= planned(name).training.options.items()
+
+
 @pytest.mark.parametrize("task", VARIANTS)
 def test_variants_are_kept_under_their_names(task: str) -> None:
     assert all(variant.name == name for name, variant in VARIANTS[task].items())
@@ -186,6 +205,6 @@ def _check_lafp(config: Any, training: Training) -> None:
     assert isinstance(config, LAFPConfig)
     assert config.stage == ("joint" if training.stage == "flow_on_actions" else training.stage)
     assert config.latent_source == ("actions" if training.stage == "flow_on_actions" else "idm")
-    assert config.labeled_episodes == list(training.labeled_episodes)
+    assert config.labeled_episodes == (list(training.labeled_episodes) or None)
     start = None if training.parent is None else running.checkpoint_of(training.parent)
     assert config.pretrained_path == start

@@ -9,6 +9,7 @@ import pytest
 import torch
 from ablation import training
 from ablation.frames import Frames
+from ablation.tasks import Budget
 from ablation.training import batches, train
 from lerobot.policies.factory import make_policy_config
 from safetensors.torch import load_file
@@ -52,7 +53,7 @@ def run(frames: Frames, tmp_path: Path) -> Callable[..., Path]:
     def call(name: str, type: str = "lafp", seed: int = 3, **options: Any) -> Path:
         common = {"device": "cpu", "push_to_hub": False} if type != "lafp" else TINY
         config = make_policy_config(type, **{**common, **options})
-        seconds = train(config, frames, [0, 2, 5], steps=6, batch_size=8, seed=seed, folder=tmp_path / name)
+        seconds = train(config, frames, [0, 2, 5], Budget(6, 8), seed=seed, folder=tmp_path / name)
         assert seconds > 0
         return tmp_path / name
 
@@ -126,12 +127,29 @@ def test_the_cpu_time_before_an_interruption_counts(
     monkeypatch.setattr(training, "SAVE_EVERY_S", 0.0)
     die_at(5)
     with pytest.raises(InterruptionError):
-        train(make_policy_config("lafp", **TINY), frames, None, 6, 8, 3, tmp_path)
+        train(make_policy_config("lafp", **TINY), frames, None, Budget(6, 8), 3, tmp_path)
     spent = tmp_path / "partial" / "seconds"
     before = float(spent.read_text())
     assert before > 0
     spent.write_text(str(before + 1000))
-    assert train(make_policy_config("lafp", **TINY), frames, None, 6, 8, 3, tmp_path) > 1000 + before
+    assert train(make_policy_config("lafp", **TINY), frames, None, Budget(6, 8), 3, tmp_path) > 1000 + before
+
+
+def test_a_stage_one_without_label_weight_reads_no_label(run: Callable[..., Path]) -> None:
+    """So the harness may share it between variants with different labels."""
+    options = {"stage": "latent_action", "label_weight": 0.0}
+    assert weights(run("all", labeled_episodes=None, **options)) == weights(
+        run("two", labeled_episodes=[0, 1], **options)
+    )
+
+
+def test_bfloat16_changes_the_training_but_not_what_is_stored(frames: Frames, tmp_path: Path) -> None:
+    config = {**TINY, "stage": "latent_action"}
+    for name, bf16 in (("full", False), ("half", True)):
+        train(make_policy_config("lafp", **config), frames, None, Budget(6, 8, bf16), 3, tmp_path / name)
+    assert weights(tmp_path / "full") != weights(tmp_path / "half")
+    state = load_file(tmp_path / "half" / "pretrained_model" / "model.safetensors")
+    assert not any(x.dtype == torch.bfloat16 for x in state.values())
 
 
 def test_a_loss_that_is_not_finite_stops_it(run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:

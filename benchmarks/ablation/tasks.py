@@ -128,7 +128,7 @@ def _frames(name: str) -> Frames:
         write_demonstrations(root, NUM_TWO_WAY)
         return Frames("local/two_way", root)
     root = None if PUSHT_ROOT is None else PUSHT_ROOT / name
-    return Frames(f"lerobot/{name}", root)
+    return Frames("lerobot/pusht_image" if name == "pusht" else f"lerobot/{name}", root)
 
 
 TASKS = {

@@ -91,6 +91,9 @@ class LAFPConfig(PreTrainedConfig):
         policy_dim: Hidden width of the policy network.
         policy_layers: Depth of the policy network, in blocks (paper: 3 layers).
         prediction: ``sample`` (x-prediction, paper's default) or ``velocity``.
+        flow_loss: Whose squared error the flow is trained on: of the ``sample`` (paper's, for x-prediction) or of the
+            ``velocity`` that an x-prediction implies, which counts the fine end of the path more (JiT). With
+            v-prediction it is the velocity's in any case.
         num_flow_steps: ``K``, Euler steps of the sampler (paper: 3; on continuous control 10 measured better).
         flow_draws: (tau, noise) pairs drawn per sample of a batch; the observation is encoded once for all.
         ema_decay: Decay of the moving average of the policy's weights, which is what acts. 0: none.
@@ -163,6 +166,7 @@ class LAFPConfig(PreTrainedConfig):
     policy_dim: int = 384
     policy_layers: int = 3
     prediction: Literal["sample", "velocity"] = "sample"
+    flow_loss: Literal["sample", "velocity"] = "sample"
     num_flow_steps: int = 10
     flow_draws: int = 4
     ema_decay: float = 0.999

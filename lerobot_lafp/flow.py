@@ -55,6 +55,15 @@ def prediction_to_sample(output: Tensor, z_tau: Tensor, tau: Tensor, prediction:
     return z_tau + (1 - expand_time(tau, z_tau)) * output
 
 
+def velocity_weight(tau: Tensor) -> Tensor:
+    """What turns a squared error of the data into one of the velocity: ``1 / (1 - tau)^2``, (B,) -> (B,).
+
+    The error of the data is large where noise is strong and vanishes near the data, so that alone it says little about
+    the last, fine part of the path. From ``tau = 0.9`` on the weight stays at 100 (JiT caps it likewise).
+    """
+    return 1 / (1 - tau).clamp(min=0.1) ** 2
+
+
 def integrate(
     predictor: Predictor, z: Tensor, num_steps: int, prediction: Prediction, tau: Tensor | None = None
 ) -> Tensor:

@@ -132,10 +132,17 @@ class FlowPolicy(LatentPolicy):
     """LAFP: a flow from noise to the chunk of latents, K Euler steps (paper, section 3.2)."""
 
     def __init__(
-        self, *args: object, prediction: flow.Prediction, num_steps: int, draws: int = 1, **kwargs: object
+        self,
+        *args: object,
+        prediction: flow.Prediction,
+        num_steps: int,
+        draws: int = 1,
+        error_of: flow.Prediction = "sample",
+        **kwargs: object,
     ) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
         self.prediction = prediction
+        self.error_of = error_of
         self.num_steps = num_steps
         self.draws = draws
 
@@ -146,6 +153,8 @@ class FlowPolicy(LatentPolicy):
         tau = torch.rand(data.shape[0], dtype=data.dtype, device=data.device)
         output = self.network(flow.interpolate(noise, data, tau), tau, seen)
         error = (output - flow.prediction_target(noise, data, self.prediction)) ** 2
+        if self.prediction == "sample" and self.error_of == "velocity":
+            error = error * flow.expand_time(flow.velocity_weight(tau), error)
         return rearrange(error, "(m b) l d -> m b l d", m=self.draws).mean(dim=0)
 
     def _predictor(self, tokens: Tensor) -> flow.Predictor:

@@ -125,6 +125,7 @@ class LAFPPolicy(PreTrainedPolicy):
             prediction=config.prediction,
             num_steps=config.num_flow_steps,
             draws=config.flow_draws,
+            error_of=config.flow_loss,
         )
 
     def _decoder_obs_dim(self) -> int:

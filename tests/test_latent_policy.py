@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lerobot_lafp import flow
 from lerobot_lafp.latent_policy import BehaviorCloningPolicy, FlowPolicy, LatentPolicy, update_average
 from lerobot_lafp.observation import ObservationEncoder
 
@@ -86,9 +87,10 @@ def test_behaviour_cloning_ignores_noise_and_the_idm() -> None:
     assert torch.equal(sample, policy.sample(tokens, policy.noise(4, tokens)))
     z_idm = torch.randn(4, NUM_LATENTS, LATENT_DIM)
     assert torch.equal(sample, policy.align(tokens, policy.noise(4, tokens), z_idm, torch.rand(4), False))
-    flow = build("flow")
-    tokens = flow.observe(history())
-    assert not torch.allclose(flow.sample(tokens, flow.noise(4, tokens)), flow.sample(tokens, flow.noise(4, tokens)))
+    policy = build("flow")
+    tokens = policy.observe(history())
+    samples = [policy.sample(tokens, policy.noise(4, tokens)) for _ in range(2)]
+    assert not torch.allclose(*samples)
 
 
 def test_losses_of_a_silent_network() -> None:
@@ -101,6 +103,25 @@ def test_losses_of_a_silent_network() -> None:
     policy = build(prediction="velocity", draws=4000)
     silence(policy)
     torch.testing.assert_close(policy.loss(z, policy.observe(history())), z**2 + 1, atol=0.2, rtol=0.1)
+
+
+def test_the_error_of_the_velocity_is_that_of_a_v_prediction(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An x-prediction trained on it and a v-prediction that says the same have the same loss, but near the data."""
+    monkeypatch.setattr(torch, "rand", lambda *shape, **kw: torch.linspace(0, 0.89, shape[0]))
+    z, losses = torch.randn(4, NUM_LATENTS, LATENT_DIM), []
+    for prediction, answer in (("sample", lambda z, tau: z + 1), ("velocity", lambda z, tau: 1 / (1 - tau))):
+        policy = build(prediction=prediction, error_of="velocity", draws=50)
+        tokens = policy.observe(history())
+        policy.network.forward = lambda z, tau, tokens, answer=answer: answer(z, flow.expand_time(tau, z))
+        torch.manual_seed(0)
+        losses.append(policy.loss(z, tokens))
+    torch.testing.assert_close(losses[0], losses[1])
+
+
+def test_the_weight_of_a_velocity_is_capped_near_the_data() -> None:
+    torch.testing.assert_close(
+        flow.velocity_weight(torch.tensor([0.0, 0.5, 0.9, 0.99, 1.0])), torch.tensor([1.0, 4.0, 100.0, 100.0, 100.0])
+    )
 
 
 def test_flow_draws_share_one_encoding_and_keep_the_rows_apart() -> None:

@@ -153,6 +153,14 @@ def _common(task: str) -> list[Table]:
             ),
         ),
         Table(
+            name=f"{task}_flow_loss",
+            title=f"x-prediction: error of the sample or of the velocity, {title}",
+            task=task,
+            rows=(Row("error of the sample (paper)", "lafp"), Row("error of the velocity", "velocity_loss")),
+            columns=columns,
+            differences=(Difference("velocity - sample", "velocity_loss", "lafp", metric),),
+        ),
+        Table(
             name=f"{task}_structure",
             title=f"Does the policy keep the latents' structure? {title} (claim 7)",
             task=task,

@@ -86,6 +86,7 @@ def _common(task: str) -> list[Variant]:
         Variant("lafp_video_only_motion", options={**motion, **shipped}),
         Variant("lafp_video_only_difference", options={**difference, **shipped}),
         Variant("lafp_video_only_both", options={**both, **shipped}),
+        Variant("velocity_loss", options={LATENT_POLICY: {"flow_loss": "velocity"}, **shipped}),
         *(Variant(f"steps_{k}", options=shipped, acting={"num_flow_steps": k}) for k in STEPS),
         *(
             Variant(

@@ -268,12 +268,13 @@ def _labels() -> list[Table]:
             task=task,
             rows=(
                 Row("LAFP", "shipped"),
+                Row("LAOM (frozen)", "shipped_laom_frozen"),
                 *(Row(label, f"shipped_{rival}") for rival, label in rivals.items()),
             ),
             columns=columns,
             differences=tuple(
                 Difference(f"LAFP - {label}", "shipped", f"shipped_{rival}", metric)
-                for rival, label in rivals.items()
+                for rival, label in ({"laom_frozen": "LAOM (frozen)"} | rivals).items()
                 for metric in ("success", "reward")
             ),
             note="A diffusion policy published for keypoints, all 206 labelled: 0.978, success 86.8 %.",

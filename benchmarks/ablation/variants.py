@@ -141,10 +141,11 @@ def _labels() -> list[Variant]:
 
 
 def _shipped() -> list[Variant]:
-    """What is shipped and its rivals, trained for long, with the task's labels."""
+    """What is shipped, behaviour cloning of its latents, and its rivals, trained for long, with the task's labels."""
     common = {"budgets": SHIPPED_BUDGETS, "episodes": SHIPPED_EPISODES}
     shipped = Variant("shipped", options={ACTION_DECODER: SHIPPED}, **common)
-    return [shipped, *(Variant(f"shipped_{r}", stages=(r,), **common) for r in RIVALS)]
+    bc = Variant("shipped_laom_frozen", options={LATENT_POLICY: {"policy_head": "bc"}}, **common)
+    return [shipped, bc, *(Variant(f"shipped_{r}", stages=(r,), **common) for r in RIVALS)]
 
 
 _EVERY: dict[str, list[Variant]] = {

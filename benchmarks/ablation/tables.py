@@ -1,9 +1,18 @@
 """The tables, claim by claim: which rows, which differences, which figure."""
 
 from .render import Difference, Figure, Row, Table
-from .variants import GRID_LABELS, GRID_WIDTHS, LABELS, PREDICTION_WIDTHS, RIVAL_LABELS, STEPS, TAUS
+from .variants import GRID_ALIGNMENTS, GRID_LABELS, GRID_WIDTHS, LABELS, PREDICTION_WIDTHS, RIVAL_LABELS, STEPS, TAUS
 
 TITLES = {"two_way": "two-way task", "pusht_keypoints": "PushT keypoints"}
+#: Alignment of the decoder -> what a row calls it.
+RULES = {
+    "lafp": "as shipped, U(0.75,1)",
+    "interpolation": "U(0,1)",
+    "upper_half": "U(0.5,1)",
+    "idm": "IDM latents",
+    "direct": "direct",
+}
+HALVED = "Stages 1 and 2 trained half as long as in the other tables; to be compared within this one."
 SIDES = {"two_way": ("left", "right"), "pusht_keypoints": ("reward",)}
 
 
@@ -135,6 +144,7 @@ def _common(task: str) -> list[Table]:
             name=f"{task}_prediction",
             title=f"x- against v-prediction, {title} (claim 5; paper, Table 7)",
             task=task,
+            note=HALVED,
             rows=tuple(
                 Row(f"{name}-prediction, Dz = {width}", f"{name}_dz{width}")
                 for width in PREDICTION_WIDTHS
@@ -171,12 +181,12 @@ def _common(task: str) -> list[Table]:
 
 
 def _grid() -> Table:
-    names = {"lafp": "as shipped, U(0.75,1)", "interpolation": "U(0,1)", "idm": "IDM latents", "direct": "direct"}
+    names = {name: RULES[name] for name in GRID_ALIGNMENTS}
     return Table(
         name="two_way_width_and_labels",
         title="Width of the latents against labels, two-way task (claim 3)",
         task="two_way",
-        note="Stages 1 and 2 trained half as long as in the other tables; to be compared within this one.",
+        note=f"{HALVED} No labels in stage 1, so that only the decoder depends on how many there are.",
         rows=tuple(
             Row(f"Dz = {width}, {labels} labelled, {label}", f"{name}_dz{width}_{labels}_labels")
             for width in GRID_WIDTHS
@@ -200,13 +210,6 @@ def _grid() -> Table:
 
 def _labels() -> list[Table]:
     task = "pusht_keypoints"
-    rules = {
-        "lafp": "as shipped, U(0.75,1)",
-        "interpolation": "U(0,1)",
-        "upper_half": "U(0.5,1)",
-        "idm": "IDM latents",
-        "direct": "direct",
-    }
     rivals = {"diffusion": "LeRobot diffusion", "act": "LeRobot act", "flow_on_actions": "our flow on actions"}
     columns = ("success", "reward", "cpu_minutes", "seeds", "episodes")
     return [
@@ -215,18 +218,18 @@ def _labels() -> list[Table]:
             title="Alignment of the decoder against labels, PushT keypoints (claim 3)",
             task=task,
             rows=tuple(
-                Row(f"{n} labelled, {label}", f"{rule}_{n}_labels") for n in LABELS for rule, label in rules.items()
+                Row(f"{n} labelled, {label}", f"{rule}_{n}_labels") for n in LABELS for rule, label in RULES.items()
             ),
             columns=("success", "reward", "seeds"),
             differences=tuple(
-                Difference(f"{n} labelled: shipped - {rules[rule]}", f"lafp_{n}_labels", f"{rule}_{n}_labels", "reward")
+                Difference(f"{n} labelled: shipped - {RULES[rule]}", f"lafp_{n}_labels", f"{rule}_{n}_labels", "reward")
                 for n in LABELS
                 for rule in ("interpolation", "idm")
             ),
             figure=Figure(
                 "lines",
                 x=LABELS,
-                series={label: tuple(f"{rule}_{n}_labels" for n in LABELS) for rule, label in rules.items()},
+                series={label: tuple(f"{rule}_{n}_labels" for n in LABELS) for rule, label in RULES.items()},
                 metric="reward",
                 xlabel="labelled episodes",
                 log_x=True,

@@ -160,14 +160,20 @@ TASKS = {
         ),
         Task(
             name="pusht_keypoints",
-            options={"relative_actions": True, "policy_dim": 384, "num_flow_steps": 10, "flow_draws": 1},
+            options={
+                "relative_actions": True,
+                "policy_dim": 384,
+                "num_flow_steps": 10,
+                "flow_draws": 1,
+                "optimizer_lr": 1e-3,
+            },
             budgets={
                 "latent_action": Budget(4000, 128),
-                "latent_policy": Budget(8000, 64, bf16=True),
+                "latent_policy": Budget(6000, 256, bf16=True),
                 "action_decoder": Budget(2000, 128),
-                "joint": Budget(8000, 64, bf16=True),
+                "joint": Budget(6000, 256, bf16=True),
                 # As long as LAFP's three stages take in all, on one core.
-                "flow_on_actions": Budget(13_000, 64, bf16=True),
+                "flow_on_actions": Budget(9000, 256, bf16=True),
                 "diffusion": Budget(2600, 64, bf16=True),
                 "act": Budget(3200, 64, bf16=True),
             },

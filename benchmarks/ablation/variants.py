@@ -41,8 +41,12 @@ ALIGNMENTS: dict[str, dict[str, object]] = {
 SHIPPED: dict[str, object] = {"decoder_input": "interpolation", "interpolation_tau_min": 0.75}
 
 
-#: What the grid of widths and labels compares.
+#: What the grid of widths and labels compares, and what the sweep over labels does.
 GRID_ALIGNMENTS = {"lafp": SHIPPED, **{name: ALIGNMENTS[name] for name in ("interpolation", "idm", "direct")}}
+SWEEP_ALIGNMENTS = {"lafp": SHIPPED, **{name: ALIGNMENTS[name] for name in ("interpolation", "idm")}}
+
+#: Stage 1 from video alone: no labels, and nothing that stands in for them.
+VIDEO: dict[str, object] = {"label_weight": 0.0, "motion_weight": 0.0}
 
 
 def _halved(task: str) -> dict[str, Budget]:
@@ -57,9 +61,9 @@ def _common(task: str) -> list[Variant]:
     bc = {LATENT_POLICY: {"policy_head": "bc"}}
     finetune = {ACTION_DECODER: {"finetune_policy": True}}
     shipped_finetune = {ACTION_DECODER: {**SHIPPED, "finetune_policy": True}}
-    video = {LATENT_ACTION: {"label_weight": 0.0, "motion_weight": 0.0}}
+    video = {LATENT_ACTION: VIDEO}
     motion = {LATENT_ACTION: {"label_weight": 0.0, "motion_weight": 1.0}}
-    difference = {LATENT_ACTION: {"label_weight": 0.0, "motion_weight": 0.0, "idm_input": "difference"}}
+    difference = {LATENT_ACTION: {**VIDEO, "idm_input": "difference"}}
     both = {LATENT_ACTION: {"label_weight": 0.0, "idm_input": "difference", "motion_weight": 1.0}}
     rows = [
         Variant("lafp", options=shipped),
@@ -127,11 +131,14 @@ def _grid() -> list[Variant]:
 
 
 def _labels() -> list[Variant]:
-    """Claims 3 and 6: success against labels, for each alignment and for the rivals."""
+    """Claims 3 and 6: success against labels, for each alignment and for the rivals.
+
+    Without labels in stage 1, as in the grid: one policy, and decoders for it.
+    """
     rows = [
-        Variant(f"{name}_{labels}_labels", labels=labels, options={ACTION_DECODER: alignment})
+        Variant(f"{name}_{labels}_labels", labels=labels, options={LATENT_ACTION: VIDEO, ACTION_DECODER: alignment})
         for labels in LABELS
-        for name, alignment in ({"lafp": SHIPPED} | ALIGNMENTS).items()
+        for name, alignment in SWEEP_ALIGNMENTS.items()
     ]
     rows += [
         Variant(f"{rival}_{labels}_labels", stages=(rival,), labels=labels)

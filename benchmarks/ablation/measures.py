@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
-from lerobot_lafp.diagnostics.collect import collect, probe_config
-from lerobot_lafp.diagnostics.report import diagnose
+from lerobot_lafp.diagnostics.collect import Collected, collect, probe_config
+from lerobot_lafp.diagnostics.report import Diagnosis, diagnose
 
 from .frames import Frames, as_loaded
+from .statistics import MODE_BINS, MODE_END
 
 #: Frames at which latents are measured: half from anywhere, half from where episodes begin, since that is where
 #: demonstrators choose and episodes are alike enough to be neighbours.
@@ -19,17 +20,19 @@ NUM_FRAMES = 1000
 BEGINNING = 6
 
 
-def measure(policy: Any, preprocessor: Any, frames: Frames, seed: int) -> dict[str, float | None]:
-    """CPU milliseconds of one chunk; of a policy over latents also what ``lafp probe`` says of it.
+def measure(policy: Any, preprocessor: Any, frames: Frames, seed: int) -> dict[str, Any]:
+    """What a result holds beside its evaluation: ``measures`` and, of a policy over latents, ``mode_histogram``.
 
+    ``measures`` are CPU milliseconds of one chunk; of a policy over latents also what ``lafp probe`` says of it.
     ``decoder_input_distance`` and ``wrong_mode_rate`` are of the latents that the decoder was trained on, against those
     of the inverse model: the mean over tau where it is drawn. Modes are found by 2-means.
     """
     out: dict[str, float | None] = {"ms_per_chunk": milliseconds_per_chunk(policy, preprocessor, frames)}
     if getattr(policy, "latent_action_model", None) is None:
-        return out
+        return {"measures": out}
     taus = _trained_taus(policy.config)
-    found = diagnose(collect(policy, _batches(policy, preprocessor, frames, seed), seed=seed, taus=taus or (1.0,)))
+    collected = collect(policy, _batches(policy, preprocessor, frames, seed), seed=seed, taus=taus or (1.0,))
+    found = diagnose(collected)
     probe, structure, flow_time = (found.numbers[name] for name in ("linear_probe", "structure", "flow_time"))
     out["probe_r2"] = None if probe is None else probe["r2"]
     if structure is not None:
@@ -40,7 +43,32 @@ def measure(policy: Any, preprocessor: Any, frames: Frames, seed: int) -> dict[s
         out["decoder_input_distance"] = statistics.mean(flow_time["distance_to_idm"])
         rates = [rate for rate in flow_time["wrong_mode_rate"] if rate is not None]
         out["wrong_mode_rate"] = statistics.mean(rates) if rates else None
-    return {name: None if x is None else round(x, 4) for name, x in out.items()}
+    rounded = {name: None if x is None else round(x, 4) for name, x in out.items()}
+    return {"measures": rounded, "mode_histogram": mode_histogram(found, collected)}
+
+
+def mode_histogram(found: Diagnosis, collected: Collected) -> dict[str, list[float]] | None:
+    """Where latents lie along the line through the two modes, at -1 and 1, of all bimodal neighbourhoods together.
+
+    Returns:
+        ``idm`` and ``policy``: the share of the inverse model's latents and of the policy's samples in each bin; what
+        lies beyond the ends counts for the outermost. None where no neighbourhood is bimodal.
+    """
+    if found.structure is None or collected.samples is None or not bool(found.structure.bimodal.any()):
+        return None
+    at = found.neighbours[found.structure.bimodal]
+    first, second = found.structure.centres[found.structure.bimodal].unbind(dim=1)
+    middle, half = ((second + first) / 2).unsqueeze(1), ((second - first) / 2).unsqueeze(1)
+
+    def shares(points: torch.Tensor) -> list[float]:
+        place = ((points - middle) * half).sum(dim=-1) / half.square().sum(dim=-1)
+        counts = torch.histc(place.clamp(-MODE_END, MODE_END), MODE_BINS, -MODE_END, MODE_END)
+        return [round(share, 4) for share in (counts / counts.sum()).tolist()]
+
+    return {
+        "idm": shares(collected.z_idm[found.chunks].flatten(1)[at]),
+        "policy": shares(collected.samples[found.chunks].flatten(2)[at].flatten(1, 2)),
+    }
 
 
 def _trained_taus(config: Any) -> tuple[float, ...]:

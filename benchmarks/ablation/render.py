@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .statistics import Summary, align, paired_difference, stack, summarize
+from .statistics import MODE_BINS, MODE_END, Summary, align, paired_difference, stack, summarize
 
 #: Columns with a value an episode, and so with an interval: success and reward, the share of all episodes that passed
 #: the obstacle on either side, and that touched it.
@@ -87,6 +87,24 @@ class Figure:
         if self.log_x and (self.kind == "bars" or any(isinstance(x, str) or x <= 0 for x in self.x)):
             raise ValueError(f"`log_x` is for lines over positive numbers, got {self.kind} over {self.x}.")
 
+    @property
+    def variants(self) -> list[str]:
+        return [variant for of_series in self.series.values() for variant in of_series]
+
+
+@dataclass(frozen=True)
+class ModeFigure:
+    """Where latents lie between two modes (``mode_histogram``): the inverse model's, and each variant's policy's.
+
+    ``series`` names the variants by label; the inverse model is the first one's.
+    """
+
+    series: Mapping[str, str]
+
+    @property
+    def variants(self) -> list[str]:
+        return list(self.series.values())
+
 
 @dataclass(frozen=True)
 class Table:
@@ -102,7 +120,7 @@ class Table:
     rows: tuple[Row, ...]
     columns: tuple[str, ...]
     differences: tuple[Difference, ...] = ()
-    figure: Figure | None = None
+    figure: Figure | ModeFigure | None = None
     note: str = ""
 
     @property
@@ -110,7 +128,7 @@ class Table:
         """Every variant the section shows, in order of appearance."""
         shown = [row.variant for row in self.rows]
         shown += [variant for d in self.differences for variant in (d.variant, d.baseline)]
-        shown += [variant for series in (self.figure.series if self.figure else {}).values() for variant in series]
+        shown += self.figure.variants if self.figure else []
         return list(dict.fromkeys(shown))
 
 
@@ -126,6 +144,7 @@ class _Run:
     first_seed: int
     episodes: dict[str, list[float]]  # by metric, of EPISODE_METRICS
     scalars: dict[str, float]  # `measures` and cpu_minutes
+    modes: dict[str, list[float]] | None  # `mode_histogram`
 
 
 #: Runs by training seed, those by variant, and those by task.
@@ -179,7 +198,12 @@ def _parse(data: Any, task: str, variant: str, seed: int) -> _Run:
     training = [value for stage, value in data["cpu_seconds"].items() if stage != "evaluation"]
     if training and None not in training:
         scalars["cpu_minutes"] = sum(_numbers("cpu_seconds", training)) / 60
-    return _Run(int(_number("first_seed", evaluation["first_seed"])), episodes, scalars)
+    modes = data.get("mode_histogram")
+    if modes is not None:
+        modes = {of: _numbers(f"mode_histogram of {of}", modes[of]) for of in ("idm", "policy")}
+        if {len(shares) for shares in modes.values()} != {MODE_BINS}:
+            raise ValueError(f"its mode_histogram must have {MODE_BINS} bins")
+    return _Run(int(_number("first_seed", evaluation["first_seed"])), episodes, scalars, modes)
 
 
 def _numbers(name: str, values: Any) -> list[float]:
@@ -258,7 +282,8 @@ def render(results: Path, tables: Sequence[Table], output: Path, docs: Path) -> 
         if table.figure is not None:
             path = docs / f"ablation_{table.name}.png"
             link = Path(os.path.relpath(path, output)).as_posix()
-            parts += _figure(table.title, table.figure, variants, path, link)
+            draw = _mode_figure if isinstance(table.figure, ModeFigure) else _figure
+            parts += draw(table.title, table.figure, variants, path, link)
         parts.append(f"```bash\n{_command(table.task, table.variants)}\n```")
         sections.append("\n\n".join(part for part in parts if part) + "\n")
     (output / "TABLES.md").write_text("\n".join(sections))
@@ -359,6 +384,41 @@ def _figure(title: str, figure: Figure, variants: _Variants, path: Path, link: s
     yield f"Error bars: {bars}." + (
         f" Not run, or without this measure, and so not drawn: {missing}." if absent else ""
     )
+
+
+def _mode_figure(title: str, figure: ModeFigure, variants: _Variants, path: Path, link: str) -> Iterator[str]:
+    """Draw ``figure`` into ``path``; the Markdown that shows it, or says what it lacks."""
+    found = {
+        label: [run.modes for run in variants.get(variant, {}).values() if run.modes is not None]
+        for label, variant in figure.series.items()
+    }
+    absent = ", ".join(figure.series[label] for label, runs in found.items() if not runs)
+    if absent:
+        path.unlink(missing_ok=True)
+        yield f"Figure: not measured ({absent})."
+        return
+    _draw_modes(found, path)
+    seeds = " and ".join(sorted({str(len(runs)) for runs in found.values()}))
+    yield f"![{title}]({link})"
+    yield (
+        "Latents along the line through the two modes, at -1 and 1, of every neighbourhood that has two; "
+        f"{seeds} training seed{'' if seeds == '1' else 's'}, taken together."
+    )
+
+
+def _draw_modes(found: Mapping[str, Sequence[Mapping[str, list[float]]]], path: Path) -> None:
+    from matplotlib.figure import Figure as Canvas  # here, for a quick start
+
+    canvas = Canvas(figsize=(5.2, 3.4), layout="constrained")
+    axis = canvas.subplots()
+    edges = np.linspace(-MODE_END, MODE_END, MODE_BINS + 1)
+    reference = np.mean([run["idm"] for run in next(iter(found.values()))], axis=0)
+    axis.stairs(reference, edges, fill=True, color="#bbbbbb", label="inverse model")
+    for color, (label, runs) in zip(_COLORS, found.items(), strict=False):
+        axis.stairs(np.mean([run["policy"] for run in runs], axis=0), edges, color=color, lw=1.5, label=label)
+    axis.set(xlabel="from one mode (-1) to the other (1)", ylabel="share of the latents", xlim=(-MODE_END, MODE_END))
+    canvas.legend(loc="outside upper center", ncols=3, frameon=False, fontsize="small")
+    canvas.savefig(path, dpi=120)
 
 
 def _draw(figure: Figure, estimates: Mapping[str, Sequence[_Estimate | None]], path: Path) -> None:

@@ -88,8 +88,8 @@ def remeasure(runs: Sequence[Run], results: Path, jobs: int, device: str = "cpu"
 def _remeasure(run: Run, results: Path, device: str) -> None:
     file = result_file(results, run)
     with _log(folder_of(run.training) / "measures.txt"):
-        measures = _measures(run, checkpoint_of(run.training), {**run.variant.acting, "device": device})
-    _write(file, {**json.loads(file.read_text()), "measures": measures})
+        measured = _measured(run, checkpoint_of(run.training), {**run.variant.acting, "device": device})
+    _write(file, {**json.loads(file.read_text()), **measured})
 
 
 def _pool(jobs: int) -> ProcessPoolExecutor:
@@ -155,7 +155,7 @@ def _evaluate(run: Run, results: Path, device: str) -> None:
     with _log(folder_of(run.training) / "evaluation.txt"):
         evaluation = run.task.evaluate(checkpoint, acting, run.episodes, run.first_seed)
         seconds = time.process_time() - start
-        measures = _measures(run, checkpoint, acting)
+        measured = _measured(run, checkpoint, acting)
     trained = {
         t.stage: json.loads((folder_of(t) / "done.json").read_text())["cpu_seconds"] for t in chain(run.training)
     }
@@ -166,7 +166,7 @@ def _evaluate(run: Run, results: Path, device: str) -> None:
         "configuration": run.configuration,
         "digest": run.digest,
         "evaluation": evaluation,
-        "measures": measures,
+        **measured,
         "cpu_seconds": {**trained, "evaluation": round(seconds, 1)},
         "provenance": provenance(),
     }
@@ -180,7 +180,7 @@ def _write(file: Path, result: dict[str, Any]) -> None:
     os.replace(fresh, file)
 
 
-def _measures(run: Run, checkpoint: Path, acting: dict[str, Any]) -> dict[str, float | None]:
+def _measured(run: Run, checkpoint: Path, acting: dict[str, Any]) -> dict[str, Any]:
     from .measures import measure
 
     policy, processors = load(checkpoint, acting)

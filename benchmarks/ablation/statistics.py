@@ -25,6 +25,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 RESAMPLES = 10_000
+#: Bins of a result's ``mode_histogram``, and where they end; the two modes are at -1 and 1.
+MODE_BINS, MODE_END = 40, 2.0
 _SEEDS, _EPISODES = 0, 1  # each axis has a stream of its own, or S = E would draw the same for both
 
 

@@ -1,6 +1,6 @@
 """The tables, claim by claim: which rows, which differences, which figure."""
 
-from .render import Difference, Figure, Row, Table
+from .render import Difference, Figure, ModeFigure, Row, Table
 from .variants import (
     GRID_ALIGNMENTS,
     GRID_LABELS,
@@ -186,7 +186,8 @@ def _common(task: str) -> list[Table]:
             title=f"Does the policy keep the latents' structure? {title} (claim 7)",
             task=task,
             rows=(Row("LAFP", "lafp"), Row("LAOM (frozen)", "laom_frozen")),
-            columns=("success", "energy_distance", "mode_coverage", "seeds"),
+            columns=("success", "energy_distance", "mode_coverage", "bimodal_neighbourhoods", "seeds"),
+            figure=ModeFigure({"LAFP": "lafp", "LAOM (frozen)": "laom_frozen"}),
         ),
     ]
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import ablation
 import pytest
-from ablation.render import Difference, Figure, Row, RunFileError, Table, render, write_summary
+from ablation.render import Difference, Figure, ModeFigure, Row, RunFileError, Table, render, write_summary
+from ablation.statistics import MODE_BINS
 
 TASK = "two_way"
 
@@ -198,6 +199,22 @@ def test_figures_are_small_and_linked(results: Results, table: Callable[..., Tab
     assert ("not drawn: d." in text) == missing
 
 
+MODES = {"idm": [1 / MODE_BINS] * MODE_BINS, "policy": [0.0] * (MODE_BINS - 1) + [1.0]}
+
+
+def test_the_two_modes_are_drawn_of_what_was_measured(results: Results, table: Callable[..., Table]) -> None:
+    section = table("success", figure=ModeFigure({"A": "a", "B": "b"}))
+    results.add("a", mode_histogram=MODES)
+    results.add("b", mode_histogram=None)
+    assert "Figure: not measured (b)." in results.render(section)
+    assert not list(results.docs.iterdir())
+    results.add("b", mode_histogram=MODES)
+    text = results.render(section)
+    assert "![Heads](../docs/ablation_heads.png)" in text
+    assert "1 training seed, taken together" in text
+    assert (results.docs / "ablation_heads.png").stat().st_size < 100_000
+
+
 def test_a_figure_of_nothing_is_not_drawn(results: Results, table: Callable[..., Table]) -> None:
     results.docs.mkdir()
     stale = results.docs / "ablation_heads.png"
@@ -308,6 +325,7 @@ def test_a_half_written_run_is_named_with_its_mend(results: Results, table: Call
         ({"measures": {"ms_per_chunk": "fast"}}, "ms_per_chunk must be finite"),
         ({"measures": [1.0]}, "malformed"),
         ({"cpu_seconds": {"latent_action": "long"}}, "cpu_seconds must be finite"),
+        ({"mode_histogram": {"idm": [1.0], "policy": [1.0]}}, f"must have {MODE_BINS} bins"),
     ],
 )
 def test_a_malformed_run_is_named_with_its_problem(results: Results, run: dict[str, Any], problem: str) -> None:

@@ -283,7 +283,7 @@ def _labels() -> list[Table]:
         ),
         Table(
             name="pusht_keypoints_shipped",
-            title="As shipped, trained for long, 20 labelled episodes, PushT keypoints (targets)",
+            title="As shipped, 20 labelled episodes, PushT keypoints (targets)",
             task=task,
             rows=(
                 Row("LAFP", "shipped"),

@@ -23,7 +23,10 @@ RULES = {
     "direct": "direct",
 }
 HALVED = "Stages 1 and 2 trained half as long as in the other tables; to be compared within this one."
-SHARED = "No labels in LAFP's stage 1, so that only the decoder depends on how many there are."
+SHARED = (
+    "In LAFP's stage 1 motion told by the latent stands in for labels (claim 4), so that only the decoder depends on "
+    "how many there are."
+)
 SIDES = {"two_way": ("left", "right"), "pusht_keypoints": ("reward",)}
 
 

@@ -38,8 +38,9 @@ SHIPPED: dict[str, object] = {"decoder_input": "interpolation", "interpolation_t
 GRID_ALIGNMENTS = {"lafp": SHIPPED, **{name: ALIGNMENTS[name] for name in ("interpolation", "idm", "direct")}}
 SWEEP_ALIGNMENTS = {"lafp": SHIPPED, **{name: ALIGNMENTS[name] for name in ("interpolation", "idm")}}
 
-#: Stage 1 from video alone: no labels, and nothing that stands in for them.
+#: Stage 1 without labels: from video alone, and with motion told by the latent in their place.
 VIDEO: dict[str, object] = {"label_weight": 0.0, "motion_weight": 0.0}
+MOTION: dict[str, object] = {"label_weight": 0.0, "motion_weight": 1.0}
 
 
 def _halved(task: str) -> dict[str, Budget]:
@@ -55,9 +56,9 @@ def _common(task: str) -> list[Variant]:
     finetune = {ACTION_DECODER: {"finetune_policy": True}}
     shipped_finetune = {ACTION_DECODER: {**SHIPPED, "finetune_policy": True}}
     video = {LATENT_ACTION: VIDEO}
-    motion = {LATENT_ACTION: {"label_weight": 0.0, "motion_weight": 1.0}}
+    motion = {LATENT_ACTION: MOTION}
     difference = {LATENT_ACTION: {**VIDEO, "idm_input": "difference"}}
-    both = {LATENT_ACTION: {"label_weight": 0.0, "idm_input": "difference", "motion_weight": 1.0}}
+    both = {LATENT_ACTION: {**MOTION, "idm_input": "difference"}}
     rows = [
         Variant("lafp", options=shipped),
         Variant("lafp_finetuned", options=shipped_finetune),
@@ -107,15 +108,15 @@ def _common(task: str) -> list[Variant]:
 def _grid() -> list[Variant]:
     """Claim 3: width of the latents against labels, for each alignment.
 
-    Without labels in stage 1, so that the latents of a width are the same whatever the number of labels, and the
-    decoder is all that differs.
+    Without labels in stage 1 but with motion in their place, so that the latents of a width are the same whatever the
+    number of labels, and the decoder is all that differs.
     """
     return [
         Variant(
             f"{name}_dz{width}_{labels}_labels",
             labels=labels,
             budgets=_halved("two_way"),
-            options={LATENT_ACTION: {"latent_dim": width, "label_weight": 0.0}, ACTION_DECODER: alignment},
+            options={LATENT_ACTION: {**MOTION, "latent_dim": width}, ACTION_DECODER: alignment},
         )
         for width in GRID_WIDTHS
         for labels in GRID_LABELS
@@ -126,10 +127,10 @@ def _grid() -> list[Variant]:
 def _labels() -> list[Variant]:
     """Claims 3 and 6: success against labels, for each alignment and for the rivals.
 
-    Without labels in stage 1, as in the grid: one policy, and decoders for it.
+    Stage 1 as in the grid: one policy, and decoders for it.
     """
     rows = [
-        Variant(f"{name}_{labels}_labels", labels=labels, options={LATENT_ACTION: VIDEO, ACTION_DECODER: alignment})
+        Variant(f"{name}_{labels}_labels", labels=labels, options={LATENT_ACTION: MOTION, ACTION_DECODER: alignment})
         for labels in LABELS
         for name, alignment in SWEEP_ALIGNMENTS.items()
     ]

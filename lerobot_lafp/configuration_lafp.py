@@ -42,6 +42,8 @@ class LAFPConfig(PreTrainedConfig):
             forward dynamics models, ``latent_policy`` (stage 2) the flow policy over frozen latents,
             ``action_decoder`` (stage 3) the decoder over the frozen flow; ``joint`` all three in one run with
             gradients stopped at every border (ours).
+        joint_latent_steps: In stage ``joint``, steps after which stage 1 stands still, so that the policy and the
+            decoder learn latents that no longer move; about a third of the run. 0: it trains to the end.
         latent_source: ``idm`` is LAFP. ``actions`` puts the same flow directly on the labelled action chunks,
             with no latents and no decoder: the baseline "few labels only".
         n_obs_steps: Frames of history, in dataset frames, that the latent policy sees.
@@ -116,6 +118,7 @@ class LAFPConfig(PreTrainedConfig):
     """
 
     stage: Stage = "joint"
+    joint_latent_steps: int = 0
     latent_source: Literal["idm", "actions"] = "idm"
 
     # The chunk.
@@ -229,7 +232,7 @@ class LAFPConfig(PreTrainedConfig):
             )
         if not 0.0 <= self.ema_decay < 1.0:
             raise ValueError(f"`ema_decay` must lie in [0, 1), got {self.ema_decay}; 0 turns the average off.")
-        for name in ("label_weight", "motion_weight"):
+        for name in ("label_weight", "motion_weight", "joint_latent_steps"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
         if self.decoder_input == "none" and self.stage == "action_decoder":

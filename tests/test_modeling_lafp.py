@@ -265,6 +265,26 @@ def test_a_step_of_a_stage_leaves_the_others_as_they_are(
         assert "action_decoder.moments.mean" in moved
 
 
+@pytest.mark.parametrize("bottleneck", ["continuous", "vq"])
+def test_a_joint_run_leaves_its_latents_alone_once_they_have_settled(
+    bottleneck: str, make_policy: Build, make_batch: Batches, train: Train, snapshot: Snapshot, next_stage: Build
+) -> None:
+    policy = make_policy(STATE, FRONT, bottleneck=bottleneck, motion_weight=0.1, joint_latent_steps=3)
+    batch = make_batch(policy.config, seed=1)
+    before = snapshot(policy)
+    train(policy, batch, steps=3)
+    assert "latent_action_model" in {name.split(".")[0] for name in changed(before, policy)}
+    resumed = next_stage(policy, "joint")
+    assert len(resumed.get_optim_params()) == len(policy.get_optim_params()), "as the saved optimiser's state has them"
+    for later in (policy, resumed):
+        before = snapshot(later)
+        train(later, batch, steps=3)
+        moved = {name.split(".")[0] for name in changed(before, later)}
+        assert moved == {"latent_policy", "average_policy", "action_decoder", "stage_steps"}
+        assert later.stage_steps.tolist() == [3, 6, 6]
+        assert later.forward(batch)[1].keys() == {"policy_loss", "decoder_loss"}
+
+
 def test_fine_tuning_sends_the_decoders_gradient_into_the_flow(
     trained: Build, next_stage: Build, make_batch: Batches
 ) -> None:

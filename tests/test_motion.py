@@ -46,6 +46,16 @@ def test_a_shifted_picture_moves_by_its_shift(size: tuple[int, int], dx: int, dy
     assert error.abs().max() < 0.3, f"off by {error.tolist()} pixels"
 
 
+def test_a_large_picture_moves_by_its_shift_as_well() -> None:
+    """It is averaged down first; the flow is a share of its sides all the same."""
+    small = shifted(75, 100, 3, -2)
+    large = small.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+    flow = optical_flow(large.unsqueeze(0), one_pair(), grid=1)
+    torch.testing.assert_close(flow, optical_flow(small.unsqueeze(0), one_pair(), grid=1), atol=1e-3, rtol=0)
+    assert flow[0, 0, 0] == pytest.approx(3 / 100, abs=0.003)
+    assert flow[0, 0, 1] == pytest.approx(-2 / 75, abs=0.004)
+
+
 @pytest.mark.parametrize(("cell", "rows", "columns"), [(0, 0, 0), (1, 0, 1), (2, 1, 0), (3, 1, 1)])
 def test_what_moves_in_one_quadrant_moves_in_its_cell_alone(cell: int, rows: int, columns: int) -> None:
     side = 64

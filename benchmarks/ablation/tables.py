@@ -306,9 +306,17 @@ def _labels() -> list[Table]:
             name="pusht_keypoints_joint",
             title="One run or three, PushT keypoints",
             task=task,
-            rows=(Row("three runs", "lafp"), Row("one joint run", "joint")),
+            rows=(
+                Row("three runs", "lafp"),
+                Row("one joint run", "joint"),
+                Row("one joint run, stage 1 at rest after a third of it", "joint_settled"),
+            ),
             columns=columns,
-            differences=(Difference("joint - three runs", "joint", "lafp", "reward"),),
+            differences=tuple(
+                Difference(f"{label} - three runs", variant, "lafp", metric)
+                for label, variant in (("joint", "joint"), ("joint, stage 1 at rest", "joint_settled"))
+                for metric in ("success", "reward")
+            ),
         ),
     ]
 

@@ -155,7 +155,8 @@ _EVERY: dict[str, list[Variant]] = {
         *_common("pusht_keypoints"),
         *_labels(),
         *_shipped(),
-        Variant("joint", stages=("joint",), options={"joint": SHIPPED}),
+        Variant("joint", stages=("joint",), options={"joint": {**SHIPPED, "joint_latent_steps": 0}}),
+        Variant("joint_settled", stages=("joint",), options={"joint": {**SHIPPED, "joint_latent_steps": 2000}}),
     ],
     "pusht": [
         Variant("lafp", options={ACTION_DECODER: SHIPPED}),

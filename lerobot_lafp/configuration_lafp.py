@@ -106,6 +106,8 @@ class LAFPConfig(PreTrainedConfig):
         interpolation_tau_min: ``tau ~ U(min, max)`` of the interpolation; equal bounds fix it. Ours leaves out the
             small ones, at which one call of the network lands between modes (paper: silent; 0 is our reading of it).
         interpolation_tau_max: See above.
+        interpolation_idm_share: Share of the samples for which the decoder sees the inverse model's latent as it is, in
+            place of the interpolation (ours).
         interpolation_steps: From ``(z_tau, tau)``, ``one_call`` of the network or the ``remaining`` Euler steps.
         decoder_observation: Give the decoder the observation tokens, and states that appear in stage 3.
         decoder_dim: Hidden width of the decoder, a three-layer MLP (paper).
@@ -178,6 +180,7 @@ class LAFPConfig(PreTrainedConfig):
     decoder_input: Literal["interpolation", "direct", "idm", "none"] = "interpolation"
     interpolation_tau_min: float = 0.75
     interpolation_tau_max: float = 1.0
+    interpolation_idm_share: float = 0.0
     interpolation_steps: Literal["one_call", "remaining"] = "one_call"
     decoder_observation: bool = False
     decoder_dim: int = 256
@@ -230,6 +233,8 @@ class LAFPConfig(PreTrainedConfig):
                 "`interpolation_tau_min` and `interpolation_tau_max` must satisfy 0 <= min <= max <= 1, got "
                 f"{self.interpolation_tau_min} and {self.interpolation_tau_max}."
             )
+        if not 0.0 <= self.interpolation_idm_share <= 1.0:
+            raise ValueError(f"`interpolation_idm_share` must lie in [0, 1], got {self.interpolation_idm_share}.")
         if not 0.0 <= self.ema_decay < 1.0:
             raise ValueError(f"`ema_decay` must lie in [0, 1), got {self.ema_decay}; 0 turns the average off.")
         for name in ("label_weight", "motion_weight", "joint_latent_steps"):

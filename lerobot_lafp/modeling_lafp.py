@@ -280,7 +280,11 @@ class LAFPPolicy(PreTrainedPolicy):
             return z_idm
         low, high = config.interpolation_tau_min, config.interpolation_tau_max
         tau = low + (high - low) * torch.rand(tokens.shape[0], dtype=tokens.dtype, device=tokens.device)
-        return policy.align(tokens, noise, z_idm, tau, config.interpolation_steps == "remaining")
+        aligned = policy.align(tokens, noise, z_idm, tau, config.interpolation_steps == "remaining")
+        if config.policy_head == "bc" or not config.interpolation_idm_share:
+            return aligned
+        as_it_is = torch.rand_like(tau) < config.interpolation_idm_share
+        return torch.where(as_it_is[:, None, None], z_idm, aligned)
 
     def _decoder_observation(self, tokens: Tensor, history: Observation) -> Tensor | None:
         if not self.config.decoder_observation:

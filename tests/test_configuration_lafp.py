@@ -104,6 +104,8 @@ def test_a_word_that_is_no_choice_is_refused(option: str, tmp_path: Path, capsys
         ({"interpolation_tau_max": 1.5}, r"`interpolation_tau_max`.*0 <= min <= max <= 1"),
         ({"interpolation_tau_min": 0.8, "interpolation_tau_max": 0.2}, r"`interpolation_tau_min`.*0\.8 and 0\.2"),
         ({"ema_decay": 1.0}, r"`ema_decay` must lie in \[0, 1\).*0 turns the average off"),
+        ({"interpolation_idm_share": 1.1}, r"`interpolation_idm_share` must lie in \[0, 1\]"),
+        ({"joint_latent_steps": -1}, "`joint_latent_steps` must not be negative"),
         ({"label_weight": -0.1}, r"`label_weight` must not be negative"),
         ({"motion_weight": -0.1}, r"`motion_weight` must not be negative"),
         ({"motion_grid": 0}, r"`motion_grid` must be at least 1"),

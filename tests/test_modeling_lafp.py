@@ -395,6 +395,8 @@ def test_the_decoder_loss_is_a_mean_over_labelled_samples(trained: Build, make_b
         ({"interpolation_tau_min": 0.0, "interpolation_tau_max": 0.0, "interpolation_steps": "remaining"}, "sample"),
         ({"interpolation_tau_min": 0.0, "interpolation_tau_max": 0.0, "num_flow_steps": 1}, "sample"),
         ({"policy_head": "bc"}, "sample"),
+        ({"interpolation_idm_share": 1.0}, "idm"),
+        ({"policy_head": "bc", "interpolation_idm_share": 1.0}, "sample"),
     ],
 )
 def test_the_latents_the_decoder_learns_from(
@@ -416,6 +418,18 @@ def test_the_latents_the_decoder_learns_from(
         torch.manual_seed(0)
         z = policy.average_policy.sample(tokens, policy.average_policy.noise(2, tokens))
     torch.testing.assert_close(seen[0], z.flatten(1))
+
+
+def test_a_share_of_the_decoders_latents_are_the_inverse_models_own(trained: Build, make_batch: Batches) -> None:
+    policy = trained("action_decoder", interpolation_idm_share=0.25).eval()
+    batch, seen = make_batch(policy.config, size=200), []
+    policy.action_decoder.network.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    loss_of(policy, batch)
+    at = policy.config.observation_delta_indices.index(0)
+    frames = policy.normalizer({STATE: batch[STATE][:, at:]})
+    z = policy.latent_action_model.normalized_latents(frames, torch.ones(200, 2, dtype=torch.bool)).flatten(1)
+    own = torch.isclose(seen[0], z, atol=1e-5).all(dim=1)
+    assert 0.15 < own.double().mean() < 0.35
 
 
 @pytest.mark.parametrize("stage", ["joint", *STAGES])

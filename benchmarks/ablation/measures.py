@@ -40,9 +40,10 @@ def measure(policy: Any, preprocessor: Any, frames: Frames, seed: int) -> dict[s
     if policy.config.decoder_input == "idm":
         out |= {"decoder_input_distance": 0.0, "wrong_mode_rate": 0.0}
     elif taus and flow_time is not None:
-        out["decoder_input_distance"] = statistics.mean(flow_time["distance_to_idm"])
+        drawn = 1 - policy.config.interpolation_idm_share  # the rest are the inverse model's own
+        out["decoder_input_distance"] = drawn * statistics.mean(flow_time["distance_to_idm"])
         rates = [rate for rate in flow_time["wrong_mode_rate"] if rate is not None]
-        out["wrong_mode_rate"] = statistics.mean(rates) if rates else None
+        out["wrong_mode_rate"] = drawn * statistics.mean(rates) if rates else None
     rounded = {name: None if x is None else round(x, 4) for name, x in out.items()}
     return {"measures": rounded, "mode_histogram": mode_histogram(found, collected)}
 

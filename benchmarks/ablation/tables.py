@@ -19,6 +19,7 @@ RULES = {
     "lafp": "as shipped, U(0.75,1)",
     "interpolation": "U(0,1)",
     "upper_half": "U(0.5,1)",
+    "mixed": "half U(0.75,1), half IDM latents",
     "idm": "IDM latents",
     "direct": "direct",
 }
@@ -75,6 +76,7 @@ def _common(task: str) -> list[Table]:
                 Row("interpolation, one call", "interpolation"),
                 Row("interpolation, one call, tau from U(0.5,1)", "upper_half"),
                 Row("interpolation, remaining steps", "interpolation_remaining"),
+                Row("half U(0.75,1), half IDM latents", "mixed"),
                 Row("direct", "direct"),
                 Row("IDM latents", "idm"),
                 Row("stage-1 decoder reused", "stage1_decoder"),
@@ -85,6 +87,7 @@ def _common(task: str) -> list[Table]:
                 Difference("shipped - interpolation", "lafp", "interpolation", metric),
                 Difference("shipped - IDM latents", "lafp", "idm", metric),
                 Difference("interpolation - IDM latents", "interpolation", "idm", metric),
+                Difference("half and half - IDM latents", "mixed", "idm", metric),
                 Difference("U(0.5,1) - U(0,1)", "upper_half", "interpolation", metric),
                 Difference("remaining steps - one call", "interpolation_remaining", "interpolation", metric),
             ),
@@ -240,10 +243,10 @@ def _labels() -> list[Table]:
             ),
             columns=("success", "reward", "seeds"),
             differences=tuple(
-                Difference(f"{n} labelled: shipped - {label}", f"lafp_{n}_labels", f"{rule}_{n}_labels", "reward")
+                Difference(f"{n} labelled: {rules[a]} - {rules[b]}", f"{a}_{n}_labels", f"{b}_{n}_labels", "reward")
                 for n in LABELS
-                for rule, label in rules.items()
-                if rule != "lafp"
+                for a in ("lafp", "mixed")
+                for b in ("interpolation", "idm")
             ),
             figure=Figure(
                 "lines",

@@ -24,6 +24,7 @@ SHIPPED_EPISODES = 500
 ALIGNMENTS: dict[str, dict[str, object]] = {
     "interpolation": {"decoder_input": "interpolation", "interpolation_tau_min": 0.0},
     "upper_half": {"decoder_input": "interpolation", "interpolation_tau_min": 0.5},
+    "mixed": {"decoder_input": "interpolation", "interpolation_tau_min": 0.75, "interpolation_idm_share": 0.5},
     "idm": {"decoder_input": "idm"},
     "direct": {"decoder_input": "direct"},
 }
@@ -36,7 +37,7 @@ SHIPPED: dict[str, object] = {"decoder_input": "interpolation", "interpolation_t
 
 #: What the grid of widths and labels compares, and what the sweep over labels does.
 GRID_ALIGNMENTS = {"lafp": SHIPPED, **{name: ALIGNMENTS[name] for name in ("interpolation", "idm", "direct")}}
-SWEEP_ALIGNMENTS = {"lafp": SHIPPED, **{name: ALIGNMENTS[name] for name in ("interpolation", "idm")}}
+SWEEP_ALIGNMENTS = {"lafp": SHIPPED, **{name: ALIGNMENTS[name] for name in ("interpolation", "mixed", "idm")}}
 
 #: Stage 1 without labels: from video alone, and with motion told by the latent in their place.
 VIDEO: dict[str, object] = {"label_weight": 0.0, "motion_weight": 0.0}
@@ -70,6 +71,7 @@ def _common(task: str) -> list[Variant]:
             options={ACTION_DECODER: {**ALIGNMENTS["interpolation"], "interpolation_steps": "remaining"}},
         ),
         Variant("upper_half", options={ACTION_DECODER: ALIGNMENTS["upper_half"]}),
+        Variant("mixed", options={ACTION_DECODER: ALIGNMENTS["mixed"]}),
         Variant("direct", options={ACTION_DECODER: ALIGNMENTS["direct"]}),
         Variant("idm", options={ACTION_DECODER: ALIGNMENTS["idm"]}),
         Variant("stage1_decoder", stages=STAGES[:2], acting={"decoder_input": "none"}),

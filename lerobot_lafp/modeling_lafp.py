@@ -58,6 +58,7 @@ class LAFPPolicy(PreTrainedPolicy):
             config.action_dim = config.action_feature.shape[0]
         if dataset_meta is not None:
             _check_dataset(config, dataset_meta)
+            _warn_of_idle_latents(config)
         self._build(config, dataset_stats, load_backbone)
         # Optimiser steps that each stage of ``STAGES`` has been trained for: who may act, who may build on whom.
         self.register_buffer("stage_steps", torch.zeros(len(STAGES), dtype=torch.long))
@@ -455,6 +456,17 @@ class LAFPPolicy(PreTrainedPolicy):
     def _load_as_safetensor(cls, model: Self, model_file: str, map_location: str, strict: bool) -> Self:
         load_weights(model, model_file)
         return model
+
+
+def _warn_of_idle_latents(config: LAFPConfig) -> None:
+    """Say so if nothing but reconstruction holds the latents: they may then tell what is seen, not what was done."""
+    labels = config.action_dim is not None and config.label_weight
+    held = labels or config.motion_weight or config.idm_input == "difference" or config.bottleneck == "vq"
+    if config.stage == "latent_action" and not held:
+        logger.warning(
+            "Stage latent_action trains without labels, and nothing stands in for them: its latents may describe what "
+            "the later frame looks like, not what was done. Add --policy.motion_weight=1."
+        )
 
 
 def _check_dataset(config: LAFPConfig, meta: Any) -> None:

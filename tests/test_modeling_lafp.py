@@ -793,6 +793,29 @@ def test_labels_and_chunks_that_fit_the_dataset_pass(
         assert config.labels_repo_id == "me/pick", "from now on the list belongs to this dataset"
 
 
+@pytest.mark.parametrize(
+    ("options", "warned"),
+    [
+        ({"actions": False}, True),
+        ({"label_weight": 0.0}, True),
+        ({"actions": False, "stage": "latent_policy"}, False),
+        ({"actions": False, "motion_weight": 0.1}, False),
+        ({"actions": False, "idm_input": "difference"}, False),
+        ({"actions": False, "bottleneck": "vq"}, False),
+        ({}, False),
+    ],
+)
+def test_latents_that_nothing_holds_are_warned_of(
+    options: dict[str, Any],
+    warned: bool,
+    make_config: Callable[..., LAFPConfig],
+    make_meta: Callable[..., SimpleNamespace],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    LAFPPolicy(make_config(STATE, **{"stage": "latent_action", **options}), dataset_meta=make_meta([20]))
+    assert ("--policy.motion_weight=1" in caplog.text) == warned
+
+
 def test_nothing_to_observe_is_refused(make_config: Callable[..., LAFPConfig]) -> None:
     config = make_config()
     config.input_features = {}

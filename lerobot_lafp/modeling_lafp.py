@@ -282,7 +282,7 @@ class LAFPPolicy(PreTrainedPolicy):
         low, high = config.interpolation_tau_min, config.interpolation_tau_max
         tau = low + (high - low) * torch.rand(tokens.shape[0], dtype=tokens.dtype, device=tokens.device)
         aligned = policy.align(tokens, noise, z_idm, tau, config.interpolation_steps == "remaining")
-        if config.policy_head == "bc" or not config.interpolation_idm_share:
+        if not config.interpolation_idm_share:
             return aligned
         as_it_is = torch.rand_like(tau) < config.interpolation_idm_share
         return torch.where(as_it_is[:, None, None], z_idm, aligned)

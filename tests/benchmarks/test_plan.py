@@ -6,12 +6,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from ablation import plan as planning
 from ablation import running, tasks
 from ablation.plan import RIVALS, Run, Training, Variant, chain, plan
 from ablation.tables import TABLES
 from ablation.tasks import TASKS, Budget
 from ablation.variants import SEEDS, SHIPPED, VARIANTS
+from lerobot.configs import FeatureType, PolicyFeature
+from lerobot.policies.factory import make_pre_post_processors
+from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_STATE
 
 from lerobot_lafp import LAFPConfig
 from lerobot_lafp.configuration_lafp import STAGES
@@ -199,6 +203,23 @@ def test_every_training_is_of_a_valid_configuration(task: str, name: str) -> Non
             assert getattr(config, option) == value
     for option in run.variant.acting:
         assert hasattr(config, option), "what matters when it acts is an option as well"
+
+
+@pytest.mark.parametrize("rival", sorted(TASKS["pusht_keypoints"].rivals))
+def test_rivals_see_and_give_everything_normalised(rival: str) -> None:
+    """LeRobot's defaults leave keypoints in pixels, and a rival that cannot learn from them is none."""
+    widths = {OBS_ENV_STATE: (FeatureType.ENV, 16), OBS_STATE: (FeatureType.STATE, 2), ACTION: (FeatureType.ACTION, 2)}
+    features = {key: PolicyFeature(kind, (width,)) for key, (kind, width) in widths.items()}
+    config = running._config(planned(f"{rival}_20_labels", "pusht_keypoints").training)
+    config.output_features = {ACTION: features.pop(ACTION)}
+    config.input_features = features
+    pixels = {"min": 0.0, "max": 512.0, "mean": 256.0, "std": 100.0}
+    stats = {
+        key: {name: torch.full((width,), value) for name, value in pixels.items()} for key, (_, width) in widths.items()
+    }
+    preprocessor, _ = make_pre_post_processors(config, dataset_stats=stats)
+    batch = preprocessor({key: torch.full((3, width), 512.0) for key, (_, width) in widths.items()})
+    assert all(0.5 < float(batch[key].max()) < 3 for key in widths)
 
 
 def _check_lafp(config: Any, training: Training) -> None:

@@ -81,7 +81,8 @@ class LAFPConfig(PreTrainedConfig):
             ``difference`` of their tokens (CoMo).
         label_weight: lambda, weight of the stage-1 action loss (paper: 0.1). 0: no labels in stage 1.
         motion_weight: Weight of predicting motion from the latent alone, a regulariser that needs no labels
-            (LAOF): of a camera its optical flow (OpenCV's DIS), of a state its change. 0: off.
+            (LAOF): of a camera its optical flow (OpenCV's DIS), of a state its change. 0: off. Unset: 1 where stage 1
+            sees no labels, else 0; filled in when a policy is made, since a later stage may bring the labels.
         motion_grid: Cells a side over which a camera's optical flow is averaged.
         image_target: What the forward model predicts for a camera: ``pixels``, or ``features`` of a frozen
             copy of the encoder; ``auto`` takes pixels up to 128 a side. States are always predicted as such.
@@ -159,7 +160,7 @@ class LAFPConfig(PreTrainedConfig):
     codebook_heads: int = 4
     idm_input: Literal["frames", "difference"] = "frames"
     label_weight: float = 0.1
-    motion_weight: float = 0.0
+    motion_weight: float | None = None
     motion_grid: int = 1
     image_target: Literal["auto", "pixels", "features"] = "auto"
     pixel_target_size: int = 64
@@ -238,7 +239,7 @@ class LAFPConfig(PreTrainedConfig):
         if not 0.0 <= self.ema_decay < 1.0:
             raise ValueError(f"`ema_decay` must lie in [0, 1), got {self.ema_decay}; 0 turns the average off.")
         for name in ("label_weight", "motion_weight", "joint_latent_steps"):
-            if getattr(self, name) < 0:
+            if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
         if self.decoder_input == "none" and self.stage == "action_decoder":
             raise ValueError(
@@ -293,6 +294,11 @@ class LAFPConfig(PreTrainedConfig):
         Behaviour cloning has no flow time to start from, so its decoder sees what it will see when it acts.
         """
         return self.decoder_input == "idm" or (self.decoder_input == "interpolation" and self.policy_head == "flow")
+
+    @property
+    def labels_in_stage_1(self) -> bool:
+        """Whether actions help to train the latents (``L_ad``)."""
+        return self.action_dim is not None and self.label_weight > 0
 
     @property
     def observation_delta_indices(self) -> list[int]:

@@ -56,6 +56,8 @@ class LAFPPolicy(PreTrainedPolicy):
         config.validate_features()
         if config.action_dim is None and config.action_feature is not None:
             config.action_dim = config.action_feature.shape[0]
+        if config.motion_weight is None:
+            config.motion_weight = 0.0 if config.labels_in_stage_1 else 1.0
         if dataset_meta is not None:
             _check_dataset(config, dataset_meta)
             _warn_of_idle_latents(config)
@@ -247,6 +249,7 @@ class LAFPPolicy(PreTrainedPolicy):
             actions, labeled = data.actions_per_latent(self.config.relative_actions)
             losses["label_loss"] = self.config.label_weight * model.action_loss(latents.z, actions, labeled)
         if model.motion_head is not None:
+            assert self.config.motion_weight is not None
             motion = model.motion_head.loss(latents.z, data.frames, data.valid)
             losses["motion_loss"] = self.config.motion_weight * motion
         return model.normalize(latents.z, data.valid), losses
@@ -460,12 +463,16 @@ class LAFPPolicy(PreTrainedPolicy):
 
 def _warn_of_idle_latents(config: LAFPConfig) -> None:
     """Say so if nothing but reconstruction holds the latents: they may then tell what is seen, not what was done."""
-    labels = config.action_dim is not None and config.label_weight
-    held = labels or config.motion_weight or config.idm_input == "difference" or config.bottleneck == "vq"
+    held = (
+        config.labels_in_stage_1
+        or config.motion_weight
+        or config.idm_input == "difference"
+        or config.bottleneck == "vq"
+    )
     if config.stage == "latent_action" and not held:
         logger.warning(
             "Stage latent_action trains without labels, and nothing stands in for them: its latents may describe what "
-            "the later frame looks like, not what was done. Add --policy.motion_weight=1."
+            "the later frame looks like, not what was done. Leave --policy.motion_weight=0 out."
         )
 
 

@@ -796,13 +796,13 @@ def test_labels_and_chunks_that_fit_the_dataset_pass(
 @pytest.mark.parametrize(
     ("options", "warned"),
     [
-        ({"actions": False}, True),
-        ({"label_weight": 0.0}, True),
-        ({"actions": False, "stage": "latent_policy"}, False),
-        ({"actions": False, "motion_weight": 0.1}, False),
-        ({"actions": False, "idm_input": "difference"}, False),
-        ({"actions": False, "bottleneck": "vq"}, False),
-        ({}, False),
+        ({"actions": False, "motion_weight": 0.0}, True),
+        ({"label_weight": 0.0, "motion_weight": 0.0}, True),
+        ({"actions": False, "motion_weight": 0.0, "stage": "latent_policy"}, False),
+        ({"actions": False}, False),
+        ({"actions": False, "motion_weight": 0.0, "idm_input": "difference"}, False),
+        ({"actions": False, "motion_weight": 0.0, "bottleneck": "vq"}, False),
+        ({"motion_weight": 0.0}, False),
     ],
 )
 def test_latents_that_nothing_holds_are_warned_of(
@@ -813,7 +813,32 @@ def test_latents_that_nothing_holds_are_warned_of(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     LAFPPolicy(make_config(STATE, **{"stage": "latent_action", **options}), dataset_meta=make_meta([20]))
-    assert ("--policy.motion_weight=1" in caplog.text) == warned
+    assert ("--policy.motion_weight=0" in caplog.text) == warned
+
+
+@pytest.mark.parametrize(
+    ("options", "weight"),
+    [
+        ({}, 0.0),
+        ({"label_weight": 0.0}, 1.0),
+        ({"actions": False}, 1.0),
+        ({"actions": False, "motion_weight": 0.25}, 0.25),
+        ({"motion_weight": 0.25}, 0.25),
+    ],
+)
+def test_the_motion_stands_in_for_labels_unless_told_otherwise(
+    options: dict[str, Any], weight: float, make_config: Callable[..., LAFPConfig]
+) -> None:
+    policy = LAFPPolicy(make_config(STATE, **{"stage": "latent_action", **options}))
+    assert policy.config.motion_weight == weight
+    assert (policy.latent_action_model.motion_head is not None) == bool(weight)
+
+
+def test_labels_that_come_later_leave_the_motion_as_it_was_trained(
+    trained: Callable[..., LAFPPolicy], next_stage: Callable[..., LAFPPolicy]
+) -> None:
+    decoder = next_stage(trained("latent_policy", STATE, label_weight=0.0), "action_decoder", label_weight=0.1)
+    assert decoder.config.motion_weight == 1.0
 
 
 def test_nothing_to_observe_is_refused(make_config: Callable[..., LAFPConfig]) -> None:

@@ -101,9 +101,10 @@ class LAFPConfig(PreTrainedConfig):
         flow_draws: (tau, noise) pairs drawn per sample of a batch; the observation is encoded once for all.
         ema_decay: Decay of the moving average of the policy's weights, which is what acts. 0: none.
 
-        decoder_input: What the decoder is trained on (paper, section 3.3): ``interpolation``, ``direct``
-            (samples from noise) or ``idm`` (the inverse model's latents). ``none``: there is no stage 3, and the
-            action head of stage 1 decodes what the policy samples.
+        decoder_input: What the decoder is trained on (paper, section 3.3): ``idm`` (the inverse model's latents, ours:
+            nowhere behind, and ahead with few labels, see `docs/method.md`), ``interpolation`` (paper) or ``direct``
+            (samples from noise). ``none``: there is no stage 3, and the action head of stage 1 decodes what the
+            policy samples.
         interpolation_tau_min: ``tau ~ U(min, max)`` of the interpolation; equal bounds fix it. Ours leaves out the
             small ones, at which one call of the network lands between modes (paper: silent; 0 is our reading of it).
         interpolation_tau_max: See above.
@@ -112,7 +113,8 @@ class LAFPConfig(PreTrainedConfig):
         interpolation_steps: From ``(z_tau, tau)``, ``one_call`` of the network or the ``remaining`` Euler steps.
         decoder_observation: Give the decoder the observation tokens, and states that appear in stage 3.
         decoder_dim: Hidden width of the decoder, a three-layer MLP (paper).
-        finetune_policy: Let the decoder's loss train the policy too (paper's "LAFP fine-tuned").
+        finetune_policy: Let the decoder's loss train the policy too (paper's "LAFP fine-tuned"). Needs a decoder that
+            is trained on what the policy makes: ``decoder_input`` ``interpolation`` or ``direct``.
 
         optimizer_lr: Peak learning rate of AdamW. Unset: the stage's own (``DEFAULT_LR``).
         optimizer_weight_decay: Of AdamW.
@@ -178,7 +180,7 @@ class LAFPConfig(PreTrainedConfig):
     ema_decay: float = 0.999
 
     # Stage 3: action decoder.
-    decoder_input: Literal["interpolation", "direct", "idm", "none"] = "interpolation"
+    decoder_input: Literal["interpolation", "direct", "idm", "none"] = "idm"
     interpolation_tau_min: float = 0.75
     interpolation_tau_max: float = 1.0
     interpolation_idm_share: float = 0.0
@@ -245,6 +247,11 @@ class LAFPConfig(PreTrainedConfig):
             raise ValueError(
                 "`decoder_input=none` has no stage action_decoder: the checkpoint of stage latent_policy acts, with "
                 "the action head of stage 1. Leave that stage out, or choose another decoder_input."
+            )
+        if self.finetune_policy and self.decoder_input in ("idm", "none"):
+            raise ValueError(
+                f"`finetune_policy` has nothing to train the policy with where `decoder_input={self.decoder_input}`: "
+                "the policy does not make those latents. Add --policy.decoder_input=interpolation."
             )
         if self.bottleneck == "vq" and self.latent_dim % self.codebook_heads:
             raise ValueError(f"`codebook_heads` ({self.codebook_heads}) must divide `latent_dim` ({self.latent_dim}).")

@@ -27,13 +27,19 @@ VARIANTS = [
     ((STATE,), {}),
     ((ENV_STATE,), {"policy_network": "transformer", "prediction": "velocity"}),
     ((FRONT,), {"image_target": "features", "decoder_observation": True}),
-    ((FRONT, WRIST, STATE, ENV_STATE), {"bottleneck": "vq", "decoder_input": "idm"}),
+    ((FRONT, WRIST, STATE, ENV_STATE), {"bottleneck": "vq", "decoder_input": "interpolation"}),
     ((STATE,), {"policy_head": "bc", "relative_actions": True}),
-    ((STATE,), {"interpolation_steps": "remaining", "finetune_policy": True}),
+    (
+        (STATE,),
+        {"decoder_input": "interpolation", "interpolation_steps": "remaining", "finetune_policy": True},
+    ),
     ((STATE,), {"decoder_input": "direct", "ema_decay": 0.0, "label_weight": 0.0}),
     ((STATE, FRONT), {"latent_source": "actions"}),
     ((STATE, FRONT, WRIST), {"idm_input": "difference", "motion_weight": 0.5, "motion_grid": 2}),
 ]
+
+INTERPOLATION = {"decoder_input": "interpolation"}
+FROM_NOISE = {"interpolation_tau_min": 0.0, "interpolation_tau_max": 0.0}
 
 Build = Callable[..., LAFPPolicy]
 Batches = Callable[..., dict[str, Any]]
@@ -241,7 +247,11 @@ def test_only_what_a_stage_trains_is_in_training_mode(stage: str, trained: Build
         ("latent_policy", {}, PREFIX["latent_policy"]),
         ("latent_policy", {"bottleneck": "vq"}, PREFIX["latent_policy"]),
         ("action_decoder", {}, PREFIX["action_decoder"]),
-        ("action_decoder", {"finetune_policy": True}, PREFIX["action_decoder"] | PREFIX["latent_policy"]),
+        (
+            "action_decoder",
+            {"decoder_input": "direct", "finetune_policy": True},
+            PREFIX["action_decoder"] | PREFIX["latent_policy"],
+        ),
     ],
 )
 def test_a_step_of_a_stage_leaves_the_others_as_they_are(
@@ -288,7 +298,7 @@ def test_a_joint_run_leaves_its_latents_alone_once_they_have_settled(
 def test_fine_tuning_sends_the_decoders_gradient_into_the_flow(
     trained: Build, next_stage: Build, make_batch: Batches
 ) -> None:
-    policy = next_stage(trained("latent_policy"), "action_decoder", finetune_policy=True).train()
+    policy = next_stage(trained("latent_policy"), "action_decoder", **INTERPOLATION, finetune_policy=True).train()
     policy.forward(make_batch(policy.config))[0].backward()
     assert all(p.grad is not None and p.grad.any() for p in policy.latent_policy.network.parameters())
     assert all(p.grad is None for p in policy.latent_action_model.parameters())
@@ -391,12 +401,12 @@ def test_the_decoder_loss_is_a_mean_over_labelled_samples(trained: Build, make_b
     [
         ({"decoder_input": "idm"}, "idm"),
         ({"decoder_input": "direct"}, "sample"),
-        ({"interpolation_tau_min": 1.0, "interpolation_steps": "remaining"}, "idm"),
-        ({"interpolation_tau_min": 0.0, "interpolation_tau_max": 0.0, "interpolation_steps": "remaining"}, "sample"),
-        ({"interpolation_tau_min": 0.0, "interpolation_tau_max": 0.0, "num_flow_steps": 1}, "sample"),
-        ({"policy_head": "bc"}, "sample"),
-        ({"interpolation_idm_share": 1.0}, "idm"),
-        ({"policy_head": "bc", "interpolation_idm_share": 1.0}, "sample"),
+        ({**INTERPOLATION, "interpolation_tau_min": 1.0, "interpolation_steps": "remaining"}, "idm"),
+        ({**INTERPOLATION, **FROM_NOISE, "interpolation_steps": "remaining"}, "sample"),
+        ({**INTERPOLATION, **FROM_NOISE, "num_flow_steps": 1}, "sample"),
+        ({**INTERPOLATION, "policy_head": "bc"}, "sample"),
+        ({**INTERPOLATION, "interpolation_idm_share": 1.0}, "idm"),
+        ({**INTERPOLATION, "policy_head": "bc", "interpolation_idm_share": 1.0}, "sample"),
     ],
 )
 def test_the_latents_the_decoder_learns_from(
@@ -421,7 +431,7 @@ def test_the_latents_the_decoder_learns_from(
 
 
 def test_a_share_of_the_decoders_latents_are_the_inverse_models_own(trained: Build, make_batch: Batches) -> None:
-    policy = trained("action_decoder", interpolation_idm_share=0.25).eval()
+    policy = trained("action_decoder", **INTERPOLATION, interpolation_idm_share=0.25).eval()
     batch, seen = make_batch(policy.config, size=200), []
     policy.action_decoder.network.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     loss_of(policy, batch)

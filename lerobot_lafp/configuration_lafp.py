@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature, PreTrainedConfig
-from lerobot.optim import AdamWConfig, DiffuserSchedulerConfig
+from lerobot.optim import AdamWConfig
 from lerobot.utils.constants import ACTION, OBS_STATE
+
+from .schedule import GroupCosineSchedulerConfig
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +44,8 @@ class LAFPConfig(PreTrainedConfig):
             forward dynamics models, ``latent_policy`` (stage 2) the flow policy over frozen latents,
             ``action_decoder`` (stage 3) the decoder over the frozen flow; ``joint`` all three in one run with
             gradients stopped at every border (ours).
-        joint_latent_steps: In stage ``joint``, steps after which stage 1 stands still, so that the policy and the
-            decoder learn latents that no longer move; about a third of the run. 0: it trains to the end.
+        joint_latent_share: In stage ``joint``, the share of the run over which stage 1's learning rate falls to zero,
+            so that the policy and the decoder end on latents that no longer move (ours). 1: it trains to the end.
         latent_source: ``idm`` is LAFP. ``actions`` puts the same flow directly on the labelled action chunks,
             with no latents and no decoder: the baseline "few labels only".
         n_obs_steps: Frames of history, in dataset frames, that the latent policy sees.
@@ -123,7 +125,7 @@ class LAFPConfig(PreTrainedConfig):
     """
 
     stage: Stage = "joint"
-    joint_latent_steps: int = 0
+    joint_latent_share: float = 0.4
     latent_source: Literal["idm", "actions"] = "idm"
 
     # The chunk.
@@ -238,9 +240,11 @@ class LAFPConfig(PreTrainedConfig):
             )
         if not 0.0 <= self.interpolation_idm_share <= 1.0:
             raise ValueError(f"`interpolation_idm_share` must lie in [0, 1], got {self.interpolation_idm_share}.")
+        if not 0.0 < self.joint_latent_share <= 1.0:
+            raise ValueError(f"`joint_latent_share` must lie in (0, 1], got {self.joint_latent_share}.")
         if not 0.0 <= self.ema_decay < 1.0:
             raise ValueError(f"`ema_decay` must lie in [0, 1), got {self.ema_decay}; 0 turns the average off.")
-        for name in ("label_weight", "motion_weight", "joint_latent_steps"):
+        for name in ("label_weight", "motion_weight"):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
         if self.decoder_input == "none" and self.stage == "action_decoder":
@@ -345,8 +349,11 @@ class LAFPConfig(PreTrainedConfig):
             grad_clip_norm=self.optimizer_grad_clip_norm,
         )
 
-    def get_scheduler_preset(self) -> DiffuserSchedulerConfig:
-        return DiffuserSchedulerConfig(name="cosine", num_warmup_steps=self.scheduler_warmup_steps)
+    def get_scheduler_preset(self) -> GroupCosineSchedulerConfig:
+        """One share a group of ``LAFPPolicy.get_optim_params``."""
+        joint = self.stage == "joint" and self.latent_source == "idm"
+        shares = [self.joint_latent_share, 1.0] if joint else [1.0]
+        return GroupCosineSchedulerConfig(self.scheduler_warmup_steps, shares)
 
     # --- Features ------------------------------------------------------------------------------------------
 

@@ -167,15 +167,13 @@ class LAFPPolicy(PreTrainedPolicy):
         for module in self._trained_modules():
             yield from module.trained_parameters() if isinstance(module, LatentActionModel) else module.parameters()
 
-    @property
-    def _latents_settled(self) -> bool:
-        """Whether stage ``joint`` is past ``joint_latent_steps``: stage 1 stands still from there on."""
-        settled = self.config.joint_latent_steps
-        return self.config.stage == "joint" and 0 < settled <= int(self.stage_steps[0])
-
-    def get_optim_params(self) -> list[nn.Parameter]:
-        """The parameters of the stage in training."""
-        return list(self._trained_parameters())
+    def get_optim_params(self) -> list[dict[str, list[nn.Parameter]]]:
+        """The parameters of the stage in training, one group a share of ``LAFPConfig.get_scheduler_preset``."""
+        parameters = list(self._trained_parameters())
+        if self.config.stage != "joint" or self.latent_action_model is None:
+            return [{"params": parameters}]
+        first = list(self.latent_action_model.trained_parameters())
+        return [{"params": first}, {"params": parameters[len(first) :]}]
 
     def train(self, mode: bool = True) -> Self:
         """Put only what this stage trains into training mode (LeRobot calls this before every step)."""
@@ -184,7 +182,7 @@ class LAFPPolicy(PreTrainedPolicy):
         super().train(False)
         self.training = mode
         for module in self._trained_modules():
-            module.train(mode and not (module is self.latent_action_model and self._latents_settled))
+            module.train(mode)
         return self
 
     # --- Training ------------------------------------------------------------------------------------------
@@ -223,7 +221,7 @@ class LAFPPolicy(PreTrainedPolicy):
         config, stage = self.config, self.config.stage
         losses: dict[str, Tensor] = {}
         z = None
-        if stage in ("joint", "latent_action") and not self._latents_settled:
+        if stage in ("joint", "latent_action"):
             z, losses = self._latent_action_losses(data)
         elif len(config.boundary_deltas) > 1:
             z = self.latent_action_model.normalized_latents(data.frames, data.valid)
@@ -315,7 +313,7 @@ class LAFPPolicy(PreTrainedPolicy):
         if self.latent_policy in self._trained_modules() and self.average_policy is not None:
             done = int(self.stage_steps[STAGES.index("latent_policy")])
             update_average(self.average_policy, self.latent_policy, config.ema_decay, done)
-        trained = (STAGES[1:] if self._latents_settled else STAGES) if stage == "joint" else (stage,)
+        trained = STAGES if stage == "joint" else (stage,)
         for index in map(STAGES.index, trained):
             # A decoder that was shown no label is not a trained one.
             if STAGES[index] != "action_decoder" or self._saw_labels:

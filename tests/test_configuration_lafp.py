@@ -10,10 +10,11 @@ from typing import Any
 import draccus
 import pytest
 from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature, PreTrainedConfig
-from lerobot.optim import AdamWConfig, DiffuserSchedulerConfig
+from lerobot.optim import AdamWConfig
 
 from lerobot_lafp import LAFPConfig
 from lerobot_lafp.configuration_lafp import DEFAULT_LR, STAGES
+from lerobot_lafp.schedule import GroupCosineSchedulerConfig
 
 STATE, FRONT, ENV_STATE = "observation.state", "observation.images.front", "observation.environment_state"
 
@@ -106,7 +107,8 @@ def test_a_word_that_is_no_choice_is_refused(option: str, tmp_path: Path, capsys
         ({"ema_decay": 1.0}, r"`ema_decay` must lie in \[0, 1\).*0 turns the average off"),
         ({"finetune_policy": True}, r"`finetune_policy`.*decoder_input=idm.*--policy\.decoder_input=interpolation"),
         ({"interpolation_idm_share": 1.1}, r"`interpolation_idm_share` must lie in \[0, 1\]"),
-        ({"joint_latent_steps": -1}, "`joint_latent_steps` must not be negative"),
+        ({"joint_latent_share": 0.0}, r"`joint_latent_share` must lie in \(0, 1\]"),
+        ({"joint_latent_share": 1.1}, r"`joint_latent_share` must lie in \(0, 1\]"),
         ({"label_weight": -0.1}, r"`label_weight` must not be negative"),
         ({"motion_weight": -0.1}, r"`motion_weight` must not be negative"),
         ({"motion_grid": 0}, r"`motion_grid` must be at least 1"),
@@ -222,7 +224,7 @@ def test_the_optimiser_preset_is_the_stages_own(
     config.optimizer_lr = 0.0
     assert config.get_optimizer_preset().lr == 0.0, "a rate of zero is a choice too"
     scheduler = config.get_scheduler_preset()
-    assert isinstance(scheduler, DiffuserSchedulerConfig)
+    assert isinstance(scheduler, GroupCosineSchedulerConfig)
     assert scheduler.num_warmup_steps == config.scheduler_warmup_steps
 
 

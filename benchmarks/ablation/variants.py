@@ -168,8 +168,10 @@ _EVERY: dict[str, list[Variant]] = {
         *_common("pusht_keypoints"),
         *_labels(),
         *_shipped(),
-        Variant("joint", stages=("joint",), options={"joint": {**SHIPPED, "joint_latent_steps": 0}}),
-        Variant("joint_settled", stages=("joint",), options={"joint": {**SHIPPED, "joint_latent_steps": 2000}}),
+        *(
+            Variant(name, stages=("joint",), options={"joint": {**SHIPPED, "joint_latent_share": share}})
+            for name, share in (("joint", 0.4), ("joint_unsettled", 1.0))
+        ),
     ],
     "pusht": [
         Variant("lafp", options={ACTION_DECODER: SHIPPED}),

@@ -308,6 +308,16 @@ def _labels() -> list[Table]:
             note="A diffusion policy published for keypoints, all 206 labelled: 0.978, success 86.8 %.",
         ),
         Table(
+            name="pusht_keypoints_history",
+            title="Frames of history that the policy sees, PushT keypoints",
+            task=task,
+            rows=(Row("two, as in the other tables", "lafp"), Row("one", "one_frame")),
+            columns=columns,
+            differences=tuple(
+                Difference(f"{metric}: one - two", "one_frame", "lafp", metric) for metric in ("success", "reward")
+            ),
+        ),
+        Table(
             name="pusht_keypoints_joint",
             title="One run or three, PushT keypoints",
             task=task,

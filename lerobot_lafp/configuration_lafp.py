@@ -45,7 +45,8 @@ class LAFPConfig(PreTrainedConfig):
             ``action_decoder`` (stage 3) the decoder over the frozen flow; ``joint`` all three in one run with
             gradients stopped at every border (ours).
         joint_latent_share: In stage ``joint``, the share of the run over which stage 1's learning rate falls to zero,
-            so that the policy and the decoder end on latents that no longer move (ours). 1: it trains to the end.
+            so that the policy and the decoder end on latents that hardly move (ours; moving averages, of the latents'
+            scale and of a codebook, go on). 1: it trains to the end.
         latent_source: ``idm`` is LAFP. ``actions`` puts the same flow directly on the labelled action chunks,
             with no latents and no decoder: the baseline "few labels only".
         n_obs_steps: Frames of history, in dataset frames, that the latent policy sees.
@@ -104,9 +105,9 @@ class LAFPConfig(PreTrainedConfig):
         ema_decay: Decay of the moving average of the policy's weights, which is what acts. 0: none.
 
         decoder_input: What the decoder is trained on (paper, section 3.3): ``idm`` (the inverse model's latents, ours:
-            nowhere behind, and ahead with few labels, see `docs/method.md`), ``interpolation`` (paper) or ``direct``
-            (samples from noise). ``none``: there is no stage 3, and the action head of stage 1 decodes what the
-            policy samples.
+            level with the others, and ahead with few labels, see `docs/method.md`), ``interpolation`` (paper) or
+            ``direct`` (samples from noise). ``none``: there is no stage 3, and the action head of stage 1 decodes what
+            the policy samples.
         interpolation_tau_min: ``tau ~ U(min, max)`` of the interpolation; equal bounds fix it. Ours leaves out the
             small ones, at which one call of the network lands between modes (paper: silent; 0 is our reading of it).
         interpolation_tau_max: See above.

@@ -23,22 +23,19 @@ PREFIX = {
     "latent_policy": {"latent_policy", "average_policy"},
     "action_decoder": {"action_decoder"},
 }
+INTERPOLATION = {"decoder_input": "interpolation"}
 VARIANTS = [
     ((STATE,), {}),
     ((ENV_STATE,), {"policy_network": "transformer", "prediction": "velocity"}),
     ((FRONT,), {"image_target": "features", "decoder_observation": True}),
-    ((FRONT, WRIST, STATE, ENV_STATE), {"bottleneck": "vq", "decoder_input": "interpolation"}),
+    ((FRONT, WRIST, STATE, ENV_STATE), {"bottleneck": "vq", **INTERPOLATION}),
     ((STATE,), {"policy_head": "bc", "relative_actions": True}),
-    (
-        (STATE,),
-        {"decoder_input": "interpolation", "interpolation_steps": "remaining", "finetune_policy": True},
-    ),
+    ((STATE,), {**INTERPOLATION, "interpolation_steps": "remaining", "finetune_policy": True}),
     ((STATE,), {"decoder_input": "direct", "ema_decay": 0.0, "label_weight": 0.0}),
     ((STATE, FRONT), {"latent_source": "actions"}),
     ((STATE, FRONT, WRIST), {"idm_input": "difference", "motion_weight": 0.5, "motion_grid": 2}),
 ]
 
-INTERPOLATION = {"decoder_input": "interpolation"}
 FROM_NOISE = {"interpolation_tau_min": 0.0, "interpolation_tau_max": 0.0}
 
 Build = Callable[..., LAFPPolicy]

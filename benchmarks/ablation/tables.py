@@ -18,7 +18,6 @@ TITLES = {"two_way": "two-way task", "pusht_keypoints": "PushT keypoints"}
 RULES = {
     "lafp": "as shipped, IDM latents",
     "interpolation": "U(0,1)",
-    "upper_half": "U(0.5,1)",
     "upper_quarter": "U(0.75,1)",
     "mixed": "half U(0.75,1), half IDM latents",
     "direct": "direct",

@@ -174,6 +174,8 @@ def test_rows_as_shipped_are_what_the_defaults_say() -> None:
     assert "decoder_input" in SHIPPED
     for name in ("lafp", "steps_3", "lafp_video_only", "x_dz64"):
         assert SHIPPED.items() <= planned(name).training.options.items()
+    joint = planned("joint", "pusht_keypoints").training.options
+    assert joint["joint_latent_share"] == LAFPConfig().joint_latent_share
 
 
 @pytest.mark.parametrize("task", VARIANTS)

@@ -26,6 +26,7 @@ FEATURES = {
     WRIST: PolicyFeature(FeatureType.VISUAL, (1, 16, 16)),
 }
 TINY = {
+    "n_obs_steps": 2,  # where a history of one would test nothing of it
     "horizon": 4,
     "frame_offset": 2,
     "num_latents": 2,

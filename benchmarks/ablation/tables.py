@@ -310,10 +310,10 @@ def _labels() -> list[Table]:
             name="pusht_keypoints_history",
             title="Frames of history that the policy sees, PushT keypoints",
             task=task,
-            rows=(Row("two, as in the other tables", "lafp"), Row("one", "one_frame")),
+            rows=(Row("one, as in the other tables", "lafp"), Row("two", "two_frames")),
             columns=columns,
             differences=tuple(
-                Difference(f"{metric}: one - two", "one_frame", "lafp", metric) for metric in ("success", "reward")
+                Difference(f"{metric}: one - two", "lafp", "two_frames", metric) for metric in ("success", "reward")
             ),
         ),
         Table(

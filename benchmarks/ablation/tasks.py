@@ -168,6 +168,7 @@ TASKS = {
         Task(
             name="pusht_keypoints",
             options={
+                "n_obs_steps": 1,
                 "relative_actions": True,
                 "policy_dim": 384,
                 "num_flow_steps": 10,
@@ -216,7 +217,7 @@ TASKS = {
         ),
         Task(  # for a GPU
             name="pusht",
-            options={"relative_actions": True, "num_flow_steps": 10},
+            options={"n_obs_steps": 1, "relative_actions": True, "num_flow_steps": 10},
             budgets={
                 "latent_action": Budget(20_000, 64),
                 "latent_policy": Budget(40_000, 64),

@@ -168,7 +168,7 @@ _EVERY: dict[str, list[Variant]] = {
         *_common("pusht_keypoints"),
         *_labels(),
         *_shipped(),
-        Variant("one_frame", options={LATENT_POLICY: {"n_obs_steps": 1}, ACTION_DECODER: SHIPPED}),
+        Variant("two_frames", options={LATENT_POLICY: {"n_obs_steps": 2}, ACTION_DECODER: SHIPPED}),
         *(
             Variant(name, stages=("joint",), options={"joint": {**SHIPPED, "joint_latent_share": share}})
             for name, share in (("joint", 0.4), ("joint_unsettled", 1.0))

@@ -176,6 +176,8 @@ def test_rows_as_shipped_are_what_the_defaults_say() -> None:
         assert SHIPPED.items() <= planned(name).training.options.items()
     joint = planned("joint", "pusht_keypoints").training.options
     assert joint["joint_latent_share"] == LAFPConfig().joint_latent_share
+    for task in TASKS:
+        assert planned("lafp", task).training.options["n_obs_steps"] == LAFPConfig().n_obs_steps, task
 
 
 @pytest.mark.parametrize("task", VARIANTS)

@@ -136,13 +136,14 @@ def _grid() -> list[Variant]:
 def _labels() -> list[Variant]:
     """Claims 3 and 6: success against labels, for each alignment and for the rivals.
 
-    Stage 1 as in the grid: one policy, and decoders for it.
+    Stage 1 as in the grid: one policy, and decoders for it. Beside them LAFP as shipped, labels in stage 1 too.
     """
     rows = [
         Variant(f"{name}_{labels}_labels", labels=labels, options={LATENT_ACTION: MOTION, ACTION_DECODER: alignment})
         for labels in LABELS
         for name, alignment in SWEEP_ALIGNMENTS.items()
     ]
+    rows += [Variant(f"shipped_{labels}_labels", labels=labels, options={ACTION_DECODER: SHIPPED}) for labels in LABELS]
     rows += [
         Variant(f"{rival}_{labels}_labels", stages=(rival,), labels=labels)
         for labels in RIVAL_LABELS

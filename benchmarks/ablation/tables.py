@@ -7,7 +7,6 @@ from .variants import (
     GRID_WIDTHS,
     LABELS,
     PREDICTION_WIDTHS,
-    RIVAL_LABELS,
     STEPS,
     SWEEP_ALIGNMENTS,
     TAUS,
@@ -271,7 +270,7 @@ def _labels() -> list[Table]:
                 *(
                     Row(f"{label}, {n} labelled", f"{rival}_{n}_labels")
                     for rival, label in rivals.items()
-                    for n in RIVAL_LABELS
+                    for n in LABELS
                 ),
             ),
             columns=columns,

@@ -14,8 +14,7 @@ TAUS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 STEPS = (1, 3, 5, 20)
 GRID_WIDTHS, GRID_LABELS = (2, 8, 32, 128), (2, 10, 50)
 PREDICTION_WIDTHS = (32, 64, 128, 256)
-LABELS = (5, 10, 20, 50, 206)
-RIVAL_LABELS = (5, 10, 20, 50, 100, 206)
+LABELS = (5, 10, 20, 50, 100, 206)
 
 #: Evaluation episodes of what the targets are about.
 SHIPPED_EPISODES = 500
@@ -145,9 +144,7 @@ def _labels() -> list[Variant]:
     ]
     rows += [Variant(f"shipped_{labels}_labels", labels=labels, options={ACTION_DECODER: SHIPPED}) for labels in LABELS]
     rows += [
-        Variant(f"{rival}_{labels}_labels", stages=(rival,), labels=labels)
-        for labels in RIVAL_LABELS
-        for rival in RIVALS
+        Variant(f"{rival}_{labels}_labels", stages=(rival,), labels=labels) for labels in LABELS for rival in RIVALS
     ]
     return rows
 

@@ -50,7 +50,7 @@ class LAFPConfig(PreTrainedConfig):
         latent_source: ``idm`` is LAFP. ``actions`` puts the same flow directly on the labelled action chunks,
             with no latents and no decoder: the baseline "few labels only".
         n_obs_steps: Frames of history, in dataset frames, that the latent policy sees. 2 where one frame hides what
-            the task asks for, such as speed; where it does not, a second one costs success (docs/method.md).
+            the task asks for, such as speed; where it does not, a second one may cost success (docs/method.md).
         horizon: ``H``, actions per chunk, in dataset frames.
         frame_offset: ``k``, frames that one latent action covers (paper: 1; LAOM: a range).
         num_latents: ``L``, latent actions per chunk (paper: 1).

@@ -261,7 +261,7 @@ def _labels() -> list[Table]:
             title="Labels: LAFP against what else can be trained on them, PushT keypoints (claim 6)",
             task=task,
             note=(
-                "The rivals train as long as LAFP's three stages in all. Where stage 1 has no labels, motion told by "
+                "The rivals train about as long as LAFP's three stages. Where stage 1 has no labels, motion told by "
                 "the latent stands in for them."
             ),
             rows=(

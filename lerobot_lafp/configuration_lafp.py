@@ -101,7 +101,7 @@ class LAFPConfig(PreTrainedConfig):
         flow_loss: Whose squared error the flow is trained on: of the ``sample`` (paper's, for x-prediction) or of the
             ``velocity`` that an x-prediction implies, which counts the fine end of the path more (JiT). With
             v-prediction it is the velocity's in any case.
-        num_flow_steps: ``K``, Euler steps of the sampler (paper: 3; on continuous control 10 measured better).
+        num_flow_steps: ``K``, Euler steps of the sampler (paper: 3; measured in docs/method.md).
         flow_draws: (tau, noise) pairs drawn per sample of a batch; the observation is encoded once for all.
         ema_decay: Decay of the moving average of the policy's weights, which is what acts. 0: none.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from lerobot.configs import NormalizationMode, PreTrainedConfig
 from lerobot.envs.configs import EnvConfig, PushtEnv
 from lerobot.envs.factory import make_env, make_env_pre_post_processors
@@ -132,7 +133,9 @@ MIN_MAX, MEAN_STD = (
 def _frames(name: str) -> Frames:
     if name == "two_way":
         root = OUTPUT / "two_way_demonstrations"
-        write_demonstrations(root, NUM_TWO_WAY)
+        OUTPUT.mkdir(parents=True, exist_ok=True)
+        with FileLock(OUTPUT / "two_way_demonstrations.lock"):  # the first of several processes writes them
+            write_demonstrations(root, NUM_TWO_WAY)
         return Frames("local/two_way", root)
     root = None if PUSHT_ROOT is None else PUSHT_ROOT / name
     return Frames("lerobot/pusht_image" if name == "pusht" else f"lerobot/{name}", root)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -92,6 +92,16 @@ def ablation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ablation]:
         assert made.run() == ["action_decoder", "evaluate lafp"], "the rest was done"
         yield made
     tasks._frames.cache_clear()
+
+
+def test_processes_that_start_together_share_the_demonstrations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tasks, "NUM_TWO_WAY", 4)
+    with ThreadPoolExecutor(2) as pool:
+        lengths = list(pool.map(lambda _: len(tasks._frames.__wrapped__("two_way").episode), range(2)))
+    assert lengths[0] == lengths[1] > 0
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,7 +9,7 @@ from einops import rearrange
 from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor
 
-from .configuration_lafp import LAFPConfig
+from .configuration_lafp import LATENT_ACTION, LAFPConfig
 from .observation import Observation, ObservationNormalizer, select_frames
 
 
@@ -22,6 +22,7 @@ class TrainingBatch:
         frames: The frames at 0, k, .. between which latents are inferred, (B, L+1, ..), normalised; zero beyond
             the episode, since a mask on the loss alone would let a NaN into the gradient.
         valid: (B, L), false for latents that reach beyond the episode.
+        latents: Normalised latents (B, L, Dz) that the dataset brings (``latent_action``); None: to be inferred.
         actions: (B, H, A) as recorded (stage 1: the first k); empty where there are none.
         labeled: (B, H), true where the action may be used and lies within the episode.
         origins: (B, L+1, A), ``observation.state`` at the frames, for relative actions; None without.
@@ -30,6 +31,7 @@ class TrainingBatch:
     history: Observation
     frames: Observation
     valid: Tensor
+    latents: Tensor | None
     actions: Tensor
     labeled: Tensor
     origins: Tensor | None
@@ -76,7 +78,8 @@ def read_batch(batch: Mapping[str, Any], config: LAFPConfig, normalizer: Observa
     _check_finite({key: batch[key] for key in normalizer.vector_shapes}, ~pad, batch)
     _check_statistics({key: observation[key] for key in normalizer.vector_shapes}, ~pad)
 
-    valid = ~(pad[:, frames_at[1:]] | pad[:, frames_at[:-1]])
+    labels = _latent_labels(batch, config)
+    valid = ~(pad[:, frames_at[1:]] | pad[:, frames_at[:-1]]) if labels is None else labels[1]
     actions, labeled = _actions(batch, config, like=pad)
     raw_state = batch.get(OBS_STATE)
     origins = None
@@ -86,10 +89,34 @@ def read_batch(batch: Mapping[str, Any], config: LAFPConfig, normalizer: Observa
         history=select_frames(observation, history_at),
         frames=_zero_where(pad[:, frames_at], select_frames(observation, frames_at)),
         valid=valid,
+        latents=None if labels is None else labels[0],
         actions=actions,
         labeled=labeled,
         origins=origins,
     )
+
+
+def _latent_labels(batch: Mapping[str, Any], config: LAFPConfig) -> tuple[Tensor, Tensor] | None:
+    """Latents (B, L, Dz) that the dataset brings to stage latent_policy, zero where not valid (B, L); None without."""
+    if config.stage != "latent_policy" or config.latent_labels is False:
+        return None
+    latents, pad = batch.get(LATENT_ACTION), batch.get(f"{LATENT_ACTION}_is_pad")
+    if latents is None or pad is None:
+        if config.latent_labels:
+            raise ValueError(
+                f"`latent_labels` is set, but the dataset has no column `{LATENT_ACTION}`. Write one with lafp label, "
+                "or leave --policy.latent_labels out."
+            )
+        return None
+    expected = (len(pad), config.num_latents, config.latent_dim)
+    if tuple(latents.shape) != expected or tuple(pad.shape) != expected[:2]:
+        raise ValueError(
+            f"`{LATENT_ACTION}` has shape {tuple(latents.shape)}, expected {expected} (batch, latents, width). "
+            "Label the dataset again with this checkpoint (lafp label)."
+        )
+    valid = ~pad.bool()
+    _check_finite({LATENT_ACTION: latents}, valid, batch)
+    return torch.where(valid.unsqueeze(-1), latents, torch.zeros_like(latents)), valid
 
 
 def _zero_where(pad: Tensor, observation: Observation) -> Observation:
@@ -140,6 +167,8 @@ def _check_finite(tensors: Mapping[str, Tensor], used: Tensor, batch: Mapping[st
             row = int(bad.any(dim=1).nonzero()[0])
             index = batch.get("episode_index")
             where = f" in episode {int(index.reshape(-1)[row])}" if index is not None else ""
+            if key == LATENT_ACTION:
+                raise ValueError(f"`{key}` holds NaN or infinite values{where}. Label the dataset again (lafp label).")
             mend = ", or leave it out of --policy.labeled_episodes" if key == ACTION else ""
             raise ValueError(
                 f"`{key}` holds NaN or infinite values{where}. Repair that episode, or delete it with "

@@ -22,6 +22,9 @@ Stage = Literal["joint", "latent_action", "latent_policy", "action_decoder"]
 #: The stages in order; each builds on the checkpoint of the one before.
 STAGES = ("latent_action", "latent_policy", "action_decoder")
 
+#: Column of a dataset with the normalised latents of each frame's chunk, (L, Dz).
+LATENT_ACTION = "latent_action"
+
 #: Peak learning rate a stage trains with when ``optimizer_lr`` is left unset.
 DEFAULT_LR: dict[str, float] = {
     "joint": 5e-4,
@@ -60,6 +63,9 @@ class LAFPConfig(PreTrainedConfig):
         labels_repo_id: The dataset that ``labeled_episodes`` was chosen for. Filled in by the first training
             run, so that a list made for one dataset is not applied to another by mistake.
         relative_actions: Predict actions relative to the present ``observation.state`` (both of width ``A``).
+        latent_labels: Whether stage ``latent_policy`` reads latents from the dataset's column ``latent_action``, which
+            ``lafp label`` writes, and of every sample no frame but those the policy sees. Unset: the column is read
+            where there is one, though frames are loaded as if there were none.
         hold_last_frame: Take the scene to stand still after an episode's last frame, so that the policy also learns
             from the frames just before it. Off: what lies beyond the end is masked out, and the last
             ``frame_offset`` frames of an episode are not trained on.
@@ -141,6 +147,7 @@ class LAFPConfig(PreTrainedConfig):
     labeled_episodes: list[int] | None = None
     labels_repo_id: str | None = None
     relative_actions: bool = False
+    latent_labels: bool | None = None
     hold_last_frame: bool = False
     allow_short_episodes: bool = False
     latent_features: list[str] | None = None
@@ -295,10 +302,14 @@ class LAFPConfig(PreTrainedConfig):
     @property
     def boundary_deltas(self) -> list[int]:
         """Frames between which latent actions are inferred: 0, k, .. (stage 1 needs but one pair)."""
-        if self.latent_source == "actions" or (self.stage == "action_decoder" and not self.decoder_reads_latents):
+        if not self._learns_from_latents or (self.stage == "latent_policy" and self.latent_labels):
             return [0]
         last = 1 if self.stage == "latent_action" else self.num_latents
         return [i * self.frame_offset for i in range(last + 1)]
+
+    @property
+    def _learns_from_latents(self) -> bool:
+        return self.latent_source == "idm" and (self.stage != "action_decoder" or self.decoder_reads_latents)
 
     @property
     def decoder_reads_latents(self) -> bool:
@@ -342,7 +353,7 @@ class LAFPConfig(PreTrainedConfig):
     @property
     def drop_n_last_frames(self) -> int:
         """Frames at an episode's end that have no future to learn from: not one whole latent action, unless held."""
-        return self.frame_offset if len(self.boundary_deltas) > 1 and not self.hold_last_frame else 0
+        return self.frame_offset if self._learns_from_latents and not self.hold_last_frame else 0
 
     def get_optimizer_preset(self) -> AdamWConfig:
         return AdamWConfig(

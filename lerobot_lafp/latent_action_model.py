@@ -191,10 +191,14 @@ class LatentActionModel(nn.Module):
             valid: (B, L), false where the later frame lies beyond the episode.
         """
         tokens = self.encoder(frames)
-        now, later = tokens[:, :-1], tokens[:, 1:]
+        z, loss = self.infer(tokens[:, :-1], tokens[:, 1:], valid)
+        return Latents(z, tokens, loss)
+
+    def infer(self, now: Tensor, later: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents (B, L, Dz) between frames given by their tokens, both (B, L, N, D), and the bottleneck's loss."""
         pairs = torch.cat([now, later - now if self.idm_input == "difference" else later], dim=2)
         z, loss = self.bottleneck(self.idm(rearrange(pairs, "b l n d -> b l (n d)")), valid)
-        return Latents(z, tokens, loss)
+        return z, loss
 
     def normalized_latents(self, frames: Observation, valid: Tensor) -> Tensor:
         """Normalised latents (B, L, Dz) without gradient; zero where not valid, so that nothing leaks from there."""

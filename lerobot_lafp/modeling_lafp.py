@@ -220,10 +220,10 @@ class LAFPPolicy(PreTrainedPolicy):
         assert self.latent_action_model is not None
         config, stage = self.config, self.config.stage
         losses: dict[str, Tensor] = {}
-        z = None
+        z = data.latents
         if stage in ("joint", "latent_action"):
             z, losses = self._latent_action_losses(data)
-        elif len(config.boundary_deltas) > 1:
+        elif z is None and len(config.boundary_deltas) > 1:
             z = self.latent_action_model.normalized_latents(data.frames, data.valid)
         if stage in ("joint", "latent_policy"):
             assert z is not None

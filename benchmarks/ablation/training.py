@@ -15,7 +15,10 @@ from lerobot.utils.random_utils import set_seed
 from safetensors.torch import load_model, save_model
 from torch import Tensor
 
-from .frames import Frames
+from lerobot_lafp.configuration_lafp import LATENT_ACTION
+from lerobot_lafp.data.labels import label_episode
+
+from .frames import Frames, as_loaded
 from .tasks import Budget
 
 #: CPU seconds between the points that an interrupted training goes on from.
@@ -63,14 +66,21 @@ def train(
         load_model(policy, partial / "weights.safetensors")
         done, optimizer, scheduler = load_training_state(partial, optimizer, scheduler)
         seconds = float((partial / "seconds").read_text())
-    order = batches(frames.usable(episodes, getattr(config, "drop_n_last_frames", 0)), budget.batch_size, seed, done)
     clock = time.process_time()
-    saved = clock
+    labels = {}
+    if getattr(config, "stage", None) == "latent_policy":
+        with torch.autocast(config.device or "cpu", torch.bfloat16, enabled=budget.bf16):
+            labels = latent_labels(policy, frames)
+    if labels:
+        policy.config.latent_labels = config.latent_labels = True
+    order = batches(frames.usable(episodes, getattr(config, "drop_n_last_frames", 0)), budget.batch_size, seed, done)
+    saved = time.process_time()
     clipped = [p for group in optimizer.param_groups for p in group["params"]]
     policy.train()
     for step in range(done + 1, budget.steps + 1):
         policy.train()
-        batch = preprocessor(frames.batch(next(order), config))
+        index = next(order)
+        batch = preprocessor({**frames.batch(index, config), **{key: x[index] for key, x in labels.items()}})
         with torch.autocast(config.device or "cpu", torch.bfloat16, enabled=budget.bf16):
             loss, _ = policy.forward(batch)
         if not torch.isfinite(loss):
@@ -87,6 +97,8 @@ def train(
             saved = time.process_time()
             _save_partial(partial, policy, step, optimizer, scheduler, seconds + saved - clock)
     seconds += time.process_time() - clock
+    if labels:
+        policy.config.latent_labels = config.latent_labels = None  # a dataset's affair, not the checkpoint's
     target = folder / "pretrained_model"
     policy.save_pretrained(target)
     preprocessor.save_pretrained(target)
@@ -94,6 +106,20 @@ def train(
     for leftover in (partial, fresh):
         shutil.rmtree(leftover, ignore_errors=True)
     return seconds
+
+
+def latent_labels(policy: Any, frames: Frames) -> dict[str, Tensor]:
+    """The columns that ``lafp label`` would add: every frame's latents (N, L, Dz), and where they are none (N, L).
+
+    Stage 2 learns the same from them as from the video, to rounding, without encoding each frame some hundred times.
+    """
+    policy.eval()
+    keys = [*policy.normalizer.camera_shapes, *policy.normalizer.vector_shapes]
+    found = []
+    for first, end in zip(frames.first.tolist(), frames.end.tolist(), strict=True):
+        found.append(label_episode(policy, [{key: as_loaded(frames.columns[key][first:end]) for key in keys}]))
+    latents, pad = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
+    return {LATENT_ACTION: latents, f"{LATENT_ACTION}_is_pad": pad}
 
 
 def batches(usable: Tensor, batch_size: int, seed: int, skip: int = 0) -> Iterator[Tensor]:

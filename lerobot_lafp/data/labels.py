@@ -1,0 +1,38 @@
+"""Latent labels of one episode: what stage 2 would infer again and again from video, inferred once."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from ..modeling_lafp import LAFPPolicy
+
+
+@torch.no_grad()
+def label_episode(policy: LAFPPolicy, blocks: Iterable[Mapping[str, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Normalised latents of the chunk that begins at each of an episode's N frames.
+
+    Every frame is encoded once, though it is part of several chunks.
+
+    Args:
+        policy: With a trained stage 1; in evaluation mode.
+        blocks: The episode's frames in order, raw, so many at a time: every observation (T, ..).
+
+    Returns:
+        Latents (N, L, Dz), zero where they reach beyond the episode, and (N, L), true there.
+    """
+    model, config = policy.latent_action_model, policy.config
+    assert model is not None
+    tokens = torch.cat(
+        [model.encoder(policy.normalizer({key: x.unsqueeze(0) for key, x in block.items()}))[0] for block in blocks]
+    )
+    count, offset = len(tokens), config.frame_offset
+    frames = torch.arange(count, device=tokens.device)
+    later = frames + offset
+    held = torch.ones_like(frames, dtype=torch.bool) if config.hold_last_frame else later < count
+    z, _ = model.infer(tokens.unsqueeze(1), tokens[later.clamp(max=count - 1)].unsqueeze(1), held.unsqueeze(1))
+    z = model.normalize(z, held.unsqueeze(1))[:, 0]
+    starts = frames.unsqueeze(1) + offset * torch.arange(config.num_latents, device=tokens.device)
+    inside = starts.clamp(max=count - 1)
+    pad = ~held[inside]
+    return torch.where(pad.unsqueeze(-1), torch.zeros_like(z[inside]), z[inside]), pad

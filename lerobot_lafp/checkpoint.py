@@ -1,21 +1,26 @@
 """Loading weights and continuing runs without surprises: what may be missing, and what is refused."""
 
+import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lerobot.configs import parser
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from .configuration_lafp import STAGES, LAFPConfig
+from .configuration_lafp import LATENT_ACTION, STAGES, LAFPConfig
 
 if TYPE_CHECKING:
     from .modeling_lafp import LAFPPolicy
 
 logger = logging.getLogger(__name__)
+
+#: Where a labelled dataset says whose labels it holds.
+LABELS_RECORD = "meta/latent_action.json"
 
 #: Prefix of a weight's name -> position in ``stage_steps`` of the stage that trains it.
 _OWNER = {
@@ -165,3 +170,56 @@ def _resuming() -> bool:
         return bool(json.loads(Path(path).read_text()).get("resume", False))
     except (json.JSONDecodeError, UnicodeDecodeError):
         return False
+
+
+def latent_fingerprint(policy: "LAFPPolicy") -> str:
+    """Sixteen hexadecimal digits that change when the latents of an observation do: of the weights and options in use.
+
+    What only trains them, such as the forward model, does not enter; nor does a later stage.
+    """
+    config, model = policy.config, policy.latent_action_model
+    assert model is not None
+    options = ("frame_offset", "num_latents", "hold_last_frame", "idm_input", "resize_shape")
+    observed = sorted([*config.camera_shapes, *config.vector_shapes])
+    found = hashlib.sha256(json.dumps([observed, *(getattr(config, name) for name in options)]).encode())
+    parts = {
+        "encoder": model.encoder,
+        "idm": model.idm,
+        "bottleneck": model.bottleneck,
+        "statistics": model.statistics,
+        "normalizer": policy.normalizer,
+    }
+    for part, module in parts.items():
+        for name, tensor in sorted(module.state_dict().items()):
+            found.update(f"{part}.{name}".encode())
+            found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+def labels_record(config: LAFPConfig, dataset_meta: Any | None) -> dict[str, Any] | None:
+    """What a dataset says of the latents that stage latent_policy will read from it; None where it reads none."""
+    if config.stage != "latent_policy" or config.latent_labels is False:
+        return None
+    if dataset_meta is None or LATENT_ACTION not in dataset_meta.features:
+        return None
+    file = Path(dataset_meta.root) / LABELS_RECORD
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def refuse_stale_labels(policy: "LAFPPolicy", record: Mapping[str, Any]) -> None:
+    """Refuse to learn from latents that another inverse model inferred.
+
+    Args:
+        policy: About to train stage latent_policy.
+        record: What the dataset says of its labels (``LABELS_RECORD``).
+
+    Raises:
+        ValueError: They are not those of ``policy``.
+    """
+    if record.get("fingerprint") != latent_fingerprint(policy):
+        raise ValueError(
+            f"The dataset's `{LATENT_ACTION}` was inferred by another model ({record.get('checkpoint')}) than this "
+            "checkpoint's: stage latent_action was trained again since, or frame_offset, num_latents or "
+            "hold_last_frame changed. Label it again with this checkpoint (lafp label), or infer latents while "
+            "training: --policy.latent_labels=false."
+        )

@@ -7,6 +7,7 @@ USAGE = """usage: lafp COMMAND ..
 
     lafp demo     LAFP against behaviour cloning on an embedded two-way task, from demonstrations to a table
     lafp train    the three stages in order, from one folder of configurations or from options
+    lafp label    latent actions of a dataset as a column, so that stage 2 need not decode video
     lafp probe    what the latents of a checkpoint are worth on a dataset: three lines, numbers and a figure
 
 lafp COMMAND --help says more. Evaluation and robots are LeRobot's: lerobot-eval, lerobot-rollout.
@@ -16,11 +17,13 @@ lafp COMMAND --help says more. Evaluation and robots are LeRobot's: lerobot-eval
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command named by the first argument; returns the exit status."""
     command, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
-    if command not in ("demo", "train", "probe"):
+    if command not in ("demo", "train", "label", "probe"):
         asked_for = command in ("-h", "--help", "help")
         print(USAGE, end="", file=sys.stdout if asked_for else sys.stderr)
         return 0 if asked_for else 2
     # What follows imports torch and LeRobot, which takes a while.
+    from .data.label_dataset import USAGE as LABEL_USAGE
+    from .data.label_dataset import run_label
     from .demo import USAGE as DEMO_USAGE
     from .demo import run_demo
     from .diagnostics.report import USAGE as PROBE_USAGE
@@ -30,11 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from .stages import train_stages
 
     if "-h" in rest or "--help" in rest:
-        print({"demo": DEMO_USAGE, "train": TRAIN_USAGE, "probe": PROBE_USAGE}[command])
+        usages = {"demo": DEMO_USAGE, "train": TRAIN_USAGE, "label": LABEL_USAGE, "probe": PROBE_USAGE}
+        print(usages[command])
         return 0
     try:
         if command == "demo":
             run_demo(rest)
+        elif command == "label":
+            run_label(rest)
         elif command == "probe":
             run_probe(rest)
         else:
@@ -48,3 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\nlafp {command}: interrupted.{goes_on}", file=sys.stderr)
         return 130
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

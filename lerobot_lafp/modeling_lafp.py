@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .action_decoder import ActionDecoder
 from .batch import TrainingBatch, read_batch
-from .checkpoint import load_weights, refuse_resume_of_another_stage
+from .checkpoint import labels_record, load_weights, refuse_resume_of_another_stage, refuse_stale_labels
 from .configuration_lafp import STAGES, LAFPConfig
 from .latent_action_model import LatentActionModel
 from .latent_policy import BehaviorCloningPolicy, FlowPolicy, LatentPolicy, update_average
@@ -67,6 +67,8 @@ class LAFPPolicy(PreTrainedPolicy):
         self._freeze()
         self._update_due = False
         self._saw_labels = False
+        # Whose latents the dataset brings; told once whether they are this checkpoint's, when its weights are loaded.
+        self._labels_to_check = labels_record(config, dataset_meta)
         self.reset()
 
     # --- Building ------------------------------------------------------------------------------------------
@@ -207,6 +209,9 @@ class LAFPPolicy(PreTrainedPolicy):
         if optimizing:
             self._settle_update()
             self._require_earlier_stages()
+        if self._labels_to_check is not None:
+            refuse_stale_labels(self, self._labels_to_check)
+            self._labels_to_check = None
         data = read_batch(batch, self.config, self.normalizer)
         losses = self._action_flow_losses(data) if self.chunk_moments is not None else self._stage_losses(data)
         if optimizing:

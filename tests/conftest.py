@@ -202,7 +202,8 @@ def make_meta() -> Callable[..., SimpleNamespace]:
     """``make_meta(lengths, repo_id="me/pick")``: what the policy asks of a dataset's metadata."""
 
     def build(lengths: Sequence[int], repo_id: str = "me/pick") -> SimpleNamespace:
-        return SimpleNamespace(repo_id=repo_id, total_episodes=len(lengths), episodes={"length": list(lengths)})
+        episodes = {"length": list(lengths)}
+        return SimpleNamespace(repo_id=repo_id, total_episodes=len(lengths), episodes=episodes, features={})
 
     return build
 

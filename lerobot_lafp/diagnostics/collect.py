@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
 from lerobot.datasets.factory import resolve_delta_timestamps
 from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor
@@ -19,6 +18,7 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from ..batch import TrainingBatch, read_batch
+from ..command_line import load_dataset
 from ..configuration_lafp import STAGES, LAFPConfig
 from ..latent_action_model import LatentActionModel, VectorQuantized
 from ..modeling_lafp import LAFPPolicy
@@ -112,21 +112,8 @@ def dataset_batches(
         ValueError: The dataset cannot be read, lacks an observation of the checkpoint, or has only short episodes.
     """
     wanted = probe_config(config)
-    mend = "Correct --dataset.repo_id, or name the dataset's folder with --dataset.root."
-    if root is not None and not (Path(root) / "meta" / "info.json").is_file():
-        raise ValueError(f"{root} holds no LeRobotDataset (no meta/info.json). {mend}")
-    try:
-        meta = LeRobotDatasetMetadata(repo_id, root=root)
-        deltas = resolve_delta_timestamps(wanted, meta)
-        dataset = LeRobotDataset(repo_id, root=root, delta_timestamps=deltas, return_uint8=True)
-    except Exception as error:  # the Hub's client, LeRobot and datasets have no common base for what can go wrong
-        raise ValueError(f"Dataset {repo_id} cannot be read ({in_one_line(error)}). {mend}") from error
-    for key in (*config.camera_shapes, *config.vector_shapes):
-        if key not in meta.features:
-            raise ValueError(
-                f"Dataset {repo_id} has no `{key}`, which this checkpoint observes. It has "
-                f"{sorted(k for k in meta.features if k.startswith('observation'))}."
-            )
+    dataset = load_dataset(config, repo_id, root, lambda meta: resolve_delta_timestamps(wanted, meta))
+    meta = dataset.meta
     starts, ends = meta.episodes["dataset_from_index"], meta.episodes["dataset_to_index"]
     spans = [torch.arange(a, max(a, b - config.frame_offset)) for a, b in zip(starts, ends, strict=True)]
     frames = torch.cat(spans)
@@ -136,11 +123,6 @@ def dataset_batches(
         )
     chosen = torch.randperm(len(frames), generator=torch.Generator().manual_seed(seed))[:max_frames].sort().values
     return DataLoader(Subset(dataset, frames[chosen].tolist()), batch_size=batch_size)
-
-
-def in_one_line(error: Exception) -> str:
-    """Its message without line breaks, or its name if it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 @torch.no_grad()

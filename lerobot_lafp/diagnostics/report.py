@@ -16,23 +16,19 @@ sum of motion, which turns round when time does, and of appearance (or a constan
 ``(appearance^2 - motion^2) / (appearance^2 + motion^2)``: 0 where they balance, 0.5 where motion is a quarter.
 """
 
-import argparse
-import contextlib
-import io
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..configuration_lafp import LAFPConfig
-from ..modeling_lafp import LAFPPolicy
+from ..command_line import CommandParser, load_policy
 from ..runs import CommandError
-from .collect import Collected, collect, dataset_batches, in_one_line
+from .collect import Collected, collect, dataset_batches
 from .figures import draw_probe
 from .measures import (
     LinearProbe,
@@ -103,7 +99,7 @@ def run_probe(arguments: Sequence[str]) -> Diagnosis:
         CommandError: An argument is missing or does not fit.
         ValueError: See ``probe``.
     """
-    parser = _Parser(prog="lafp probe", usage=USAGE, add_help=False, allow_abbrev=False)
+    parser = CommandParser("probe", USAGE)
     parser.add_argument("--policy.path", dest="checkpoint", required=True)
     parser.add_argument("--dataset.repo_id", dest="repo_id", required=True)
     parser.add_argument("--dataset.root", dest="root", type=Path)
@@ -112,13 +108,6 @@ def run_probe(arguments: Sequence[str]) -> Diagnosis:
     parser.add_argument("--max_frames", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
     return probe(**vars(parser.parse_args(arguments)))
-
-
-class _Parser(argparse.ArgumentParser):
-    """Errors in one line, as those of every ``lafp`` command."""
-
-    def error(self, message: str) -> NoReturn:
-        raise CommandError(f"{message} (lafp probe --help says what there is)")
 
 
 def probe(
@@ -147,7 +136,7 @@ def probe(
     """
     if max_frames < 1:
         raise CommandError(f"--max_frames must be at least 1, got {max_frames}.")
-    policy = _load_policy(checkpoint)
+    policy = load_policy(checkpoint)
     labels = None if modes is None else _read_modes(modes)
     batches = dataset_batches(policy.config, repo_id, root, max_frames, seed)
     collected = collect(policy, batches, seed=seed)
@@ -168,23 +157,6 @@ def probe(
     )
     print("\n".join(diagnosis.lines))
     return diagnosis
-
-
-def _load_policy(checkpoint: str | Path) -> LAFPPolicy:
-    mend = "Name a folder that holds config.json and model.safetensors (a run's .../pretrained_model), or a Hub name."
-    path = Path(checkpoint)
-    if path.exists() and not (path / "config.json").is_file():
-        raise CommandError(f"{checkpoint} holds no checkpoint. {mend}")
-    if not path.exists() and (path.is_absolute() or len(path.parts) != 2):
-        raise CommandError(f"{checkpoint} does not exist. {mend}")
-    try:
-        config = LAFPConfig.from_pretrained(checkpoint)
-        if not isinstance(config, LAFPConfig):
-            raise CommandError(f"{checkpoint} is no LAFP checkpoint, but one of policy type {config.type}.")
-        with contextlib.redirect_stdout(io.StringIO()):  # LeRobot prints where the weights are from
-            return LAFPPolicy.from_pretrained(checkpoint, config=config)
-    except OSError as error:
-        raise CommandError(f"{checkpoint} cannot be read ({in_one_line(error)}). {mend}") from error
 
 
 def _read_modes(path: Path) -> list[str | int | None]:

@@ -152,3 +152,23 @@ def test_demo_end_to_end(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> N
 
     assert main(arguments) == 0
     assert capfd.readouterr().out.count("already trained") == 7
+
+
+def test_stage_2_from_labels(stages: Path, two_way: Data, run: Callable[..., Finished], tmp_path: Path) -> None:
+    """A dataset is labelled once, and `lerobot-train` distils the policy from the column."""
+    checkpoint = last_checkpoint(stages / "latent_action")
+    output = tmp_path / "labelled"
+    assert main(["label", f"--policy.path={checkpoint}", *two_way.arguments, f"--output_dir={output}"]) == 0
+    stage_2 = [
+        f"--policy.path={checkpoint}",
+        "--policy.stage=latent_policy",
+        "--policy.latent_labels=true",
+        f"--dataset.repo_id={two_way.repo_id}",
+        *SHORT,
+    ]
+    done = run("lerobot-train", *stage_2, f"--dataset.root={output}", f"--output_dir={tmp_path / 'run'}")
+    assert done.ok, done.output[-2000:]
+    assert load_file(last_checkpoint(tmp_path / "run") / "model.safetensors")["stage_steps"].tolist() == [2, 2, 0]
+    done = run("lerobot-train", *stage_2, f"--dataset.root={two_way.root}", f"--output_dir={tmp_path / 'other'}")
+    assert not done.ok
+    assert "no column `latent_action`. Write one with lafp label" in done.output

@@ -1,0 +1,96 @@
+"""What the ``lafp`` commands share: their arguments, and checkpoints and datasets opened with errors in words."""
+
+import argparse
+import contextlib
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
+
+from .configuration_lafp import LAFPConfig
+from .modeling_lafp import LAFPPolicy
+from .runs import CommandError
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Arguments of ``lafp COMMAND``; errors in one line.
+
+    Args:
+        command: Its name.
+        usage: What ``--help`` prints.
+    """
+
+    def __init__(self, command: str, usage: str) -> None:
+        super().__init__(prog=f"lafp {command}", usage=usage, add_help=False, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        raise CommandError(f"{message} ({self.prog} --help says what there is)")
+
+
+def load_policy(checkpoint: str | Path, device: str | None = None) -> LAFPPolicy:
+    """The policy that ``--policy.path=checkpoint`` names: a folder, or a Hub repository.
+
+    Args:
+        checkpoint: What the option takes.
+        device: Where it is put. Unset: where it was trained, if that is there.
+
+    Raises:
+        CommandError: There is no LAFP checkpoint.
+    """
+    mend = "Name a folder that holds config.json and model.safetensors (a run's .../pretrained_model), or a Hub name."
+    path = Path(checkpoint)
+    if path.exists() and not (path / "config.json").is_file():
+        raise CommandError(f"{checkpoint} holds no checkpoint. {mend}")
+    if not path.exists() and (path.is_absolute() or len(path.parts) != 2):
+        raise CommandError(f"{checkpoint} does not exist. {mend}")
+    try:
+        config = LAFPConfig.from_pretrained(checkpoint)
+        if not isinstance(config, LAFPConfig):
+            raise CommandError(f"{checkpoint} is no LAFP checkpoint, but one of policy type {config.type}.")
+        if device is not None:
+            config.device = device
+        with contextlib.redirect_stdout(io.StringIO()):  # LeRobot prints where the weights are from
+            return LAFPPolicy.from_pretrained(checkpoint, config=config)
+    except OSError as error:
+        raise CommandError(f"{checkpoint} cannot be read ({in_one_line(error)}). {mend}") from error
+
+
+def load_dataset(
+    config: LAFPConfig,
+    repo_id: str,
+    root: str | Path | None,
+    deltas: Callable[[LeRobotDatasetMetadata], Mapping[str, Any] | None],
+) -> LeRobotDataset:
+    """A LeRobotDataset with all that a checkpoint observes.
+
+    Args:
+        config: The checkpoint's.
+        repo_id: The dataset's name.
+        root: Its folder; unset: LeRobot's cache, or the Hub.
+        deltas: Its metadata -> the frames of a sample, as LeRobot's ``delta_timestamps``.
+
+    Raises:
+        ValueError: The dataset cannot be read, or lacks an observation of the checkpoint.
+    """
+    mend = "Correct --dataset.repo_id, or name the dataset's folder with --dataset.root."
+    if root is not None and not (Path(root) / "meta" / "info.json").is_file():
+        raise ValueError(f"{root} holds no LeRobotDataset (no meta/info.json). {mend}")
+    try:
+        meta = LeRobotDatasetMetadata(repo_id, root=root)
+        dataset = LeRobotDataset(repo_id, root=root, delta_timestamps=deltas(meta), return_uint8=True)
+    except Exception as error:  # the Hub's client, LeRobot and datasets have no common base for what can go wrong
+        raise ValueError(f"Dataset {repo_id} cannot be read ({in_one_line(error)}). {mend}") from error
+    for key in (*config.camera_shapes, *config.vector_shapes):
+        if key not in meta.features:
+            raise ValueError(
+                f"Dataset {repo_id} has no `{key}`, which this checkpoint observes. It has "
+                f"{sorted(k for k in meta.features if k.startswith('observation'))}."
+            )
+    return dataset
+
+
+def in_one_line(error: Exception) -> str:
+    """Its message without line breaks, or its name if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,240 @@
+"""``lafp label``: the labels are what stage 2 would infer, whoever wrote them and however often it was interrupted."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lerobot.configs import FeatureType, PolicyFeature, PreTrainedConfig
+from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
+from lerobot.datasets.factory import resolve_delta_timestamps
+from lerobot.policies.factory import make_policy, make_pre_post_processors
+from lerobot.utils.constants import ACTION, OBS_IMAGE, OBS_STATE
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lerobot_lafp import LAFPConfig, LAFPPolicy
+from lerobot_lafp.checkpoint import LABELS_RECORD
+from lerobot_lafp.cli import main
+from lerobot_lafp.configuration_lafp import LATENT_ACTION
+from lerobot_lafp.data import label_dataset as module
+from lerobot_lafp.envs.demonstrator import write_demonstrations
+
+from ..conftest import TINY
+
+FEATURES = {
+    OBS_IMAGE: PolicyFeature(FeatureType.VISUAL, (3, 32, 32)),
+    OBS_STATE: PolicyFeature(FeatureType.STATE, (2,)),
+}
+NAME = "local/two_way"
+PAD = f"{LATENT_ACTION}_is_pad"
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five demonstrations from images and position, as PNG within the tables."""
+    root = tmp_path_factory.mktemp("data") / "two_way"
+    write_demonstrations(root, 5, obs_type="pixels_agent_pos", repo_id=NAME)
+    return root
+
+
+@pytest.fixture(scope="module")
+def videos(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as encoded video."""
+    root = tmp_path_factory.mktemp("data") / "video"
+    source = LeRobotDataset(NAME, root=images)
+    features = {key: dict(source.features[key]) for key in (OBS_IMAGE, OBS_STATE, ACTION)}
+    features[OBS_IMAGE]["dtype"] = "video"
+    dataset = LeRobotDataset.create(NAME, fps=source.fps, features=features, root=root)
+    for episode in range(source.num_episodes):
+        for i in range(*(source.meta.episodes[f"dataset_{end}_index"][episode] for end in ("from", "to"))):
+            frame = source[i]
+            image = (frame[OBS_IMAGE].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+            dataset.add_frame({OBS_IMAGE: image, OBS_STATE: frame[OBS_STATE], ACTION: frame[ACTION], "task": "reach"})
+        dataset.save_episode()
+    dataset.finalize()
+    return root
+
+
+@pytest.fixture
+def make_checkpoint(
+    make_batch: Callable[..., dict[str, Any]], train: Callable[..., list[float]], tmp_path: Path
+) -> Callable[..., Path]:
+    """``make_checkpoint(steps=2, stage="latent_action", **options)``: a trained stage 1, saved."""
+
+    def build(steps: int = 2, stage: str = "latent_action", name: str = "checkpoint", **options: Any) -> Path:
+        outputs = {ACTION: PolicyFeature(FeatureType.ACTION, (2,))}
+        config = LAFPConfig(input_features=dict(FEATURES), output_features=outputs, stage=stage, **{**TINY, **options})
+        config.latent_features = sorted(FEATURES)  # as the first dataset sets it
+        torch.manual_seed(1)
+        policy = LAFPPolicy(config)
+        train(policy, make_batch(config, size=8), steps=steps)
+        policy.save_pretrained(tmp_path / name)
+        for pipeline in make_pre_post_processors(config):
+            pipeline.save_pretrained(tmp_path / name)
+        return tmp_path / name
+
+    return build
+
+
+def label(checkpoint: Path, root: Path, output: Path, *more: str) -> int:
+    fixed = [f"--policy.path={checkpoint}", f"--dataset.repo_id={NAME}", f"--dataset.root={root}"]
+    return main(["label", *fixed, f"--output_dir={output}", "--batch_size=16", *more])
+
+
+def columns(root: Path) -> dict[str, Tensor]:
+    dataset = LeRobotDataset(NAME, root=root)
+    return {key: torch.stack([dataset[i][key] for i in range(len(dataset))]) for key in (LATENT_ACTION, PAD)}
+
+
+def stage_2(checkpoint: Path, root: Path, **options: Any) -> tuple[LAFPPolicy, dict[str, Any]]:
+    """The policy as ``lerobot-train`` makes it for stage latent_policy, and its batch of all frames."""
+    overrides = [f"--{name}={json.dumps(value)}" for name, value in options.items()]
+    config = PreTrainedConfig.from_pretrained(checkpoint, cli_overrides=["--stage=latent_policy", *overrides])
+    config.pretrained_path = checkpoint
+    meta = LeRobotDatasetMetadata(NAME, root=root)
+    dataset = LeRobotDataset(NAME, root=root, delta_timestamps=resolve_delta_timestamps(config, meta))
+    policy = make_policy(config, ds_meta=meta)
+    preprocessor, _ = make_pre_post_processors(config, pretrained_path=str(checkpoint))
+    batch = next(iter(DataLoader(dataset, batch_size=len(dataset))))
+    assert isinstance(policy, LAFPPolicy)
+    return policy, preprocessor(batch)
+
+
+def losses(checkpoint: Path, root: Path, **options: Any) -> Tensor:
+    policy, batch = stage_2(checkpoint, root, **options)
+    policy.train()
+    torch.manual_seed(3)
+    return policy.forward(batch, reduction="none")[0].detach()
+
+
+@pytest.mark.parametrize("media", ["images", "videos"])
+@pytest.mark.parametrize("hold", [False, True])
+def test_stage_2_learns_the_same_from_labels_as_from_video(
+    media: str, hold: bool, make_checkpoint: Callable[..., Path], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    root = request.getfixturevalue(media)
+    checkpoint = make_checkpoint(hold_last_frame=hold)
+    assert label(checkpoint, root, tmp_path / "out") == 0
+    on_the_fly = losses(checkpoint, root)
+    torch.testing.assert_close(losses(checkpoint, tmp_path / "out", latent_labels=True), on_the_fly)
+    torch.testing.assert_close(losses(checkpoint, tmp_path / "out"), on_the_fly)  # read without being asked to
+    _, batch = stage_2(checkpoint, tmp_path / "out", latent_labels=True)
+    assert batch[OBS_STATE].shape[1] == TINY["n_obs_steps"], "no later frame is loaded"
+    pad = columns(tmp_path / "out")[PAD]
+    assert bool(pad.any()) is not hold
+    assert float(on_the_fly.std()) > 0
+
+
+def test_the_rest_of_the_dataset_is_as_it_was(
+    make_checkpoint: Callable[..., Path], videos: Path, tmp_path: Path
+) -> None:
+    assert label(make_checkpoint(), videos, tmp_path / "out") == 0
+    old, new = LeRobotDataset(NAME, root=videos), LeRobotDataset(NAME, root=tmp_path / "out")
+    assert new.features.keys() - old.features.keys() == {LATENT_ACTION, PAD}
+    assert len(new) == len(old)
+    for i in (0, len(old) // 2, len(old) - 1):
+        for key, value in old[i].items():
+            assert np.array_equal(np.asarray(new[i][key]), np.asarray(value)), key
+    file = next(videos.rglob("*.mp4"))
+    assert (tmp_path / "out" / file.relative_to(videos)).stat().st_ino == file.stat().st_ino, "linked, not encoded anew"
+    for file in (videos / "meta").glob("*"):
+        if file.is_file():
+            assert (tmp_path / "out" / "meta" / file.name).stat().st_ino != file.stat().st_ino, "an edit stays here"
+    assert not (tmp_path / "out.partial").exists()
+
+
+def test_an_interrupted_run_goes_on_and_ends_the_same(
+    make_checkpoint: Callable[..., Path], images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BLOCK_FRAMES", 40)
+    checkpoint = make_checkpoint()
+    assert label(checkpoint, images, tmp_path / "whole") == 0
+    written: list[Path] = []
+    write = module._write_block
+
+    def interrupted(file: Path, *parts: Tensor) -> None:
+        if written:
+            raise KeyboardInterrupt
+        write(file, *parts)
+        written.append(file)
+
+    monkeypatch.setattr(module, "_write_block", interrupted)
+    assert label(checkpoint, images, tmp_path / "out") == 130
+    assert not (tmp_path / "out").exists()
+
+    def counted(file: Path, *parts: Tensor) -> None:
+        write(file, *parts)
+        written.append(file)
+
+    monkeypatch.setattr(module, "_write_block", counted)
+    assert label(checkpoint, images, tmp_path / "out") == 0
+    assert len(written) == len({*written}) > 1, "no block twice"
+    for key, value in columns(tmp_path / "whole").items():
+        assert torch.equal(columns(tmp_path / "out")[key], value)
+    assert label(checkpoint, images, tmp_path / "out") == 0, "what is done is left as it is"
+    assert written[-1].parent.name == "out.partial"
+
+
+def test_two_processes_write_what_one_does(
+    make_checkpoint: Callable[..., Path], images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BLOCK_FRAMES", 40)
+    checkpoint = make_checkpoint()
+    assert label(checkpoint, images, tmp_path / "one") == 0
+    monkeypatch.setattr(module, "_wait_for", lambda files: None)  # here they come one after the other
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(FileNotFoundError):  # so the first lacks what the second has still to write
+        label(checkpoint, images, tmp_path / "two")
+    monkeypatch.setenv("RANK", "1")
+    assert label(checkpoint, images, tmp_path / "two") == 0
+    monkeypatch.setenv("RANK", "0")
+    assert label(checkpoint, images, tmp_path / "two") == 0
+    for key, value in columns(tmp_path / "one").items():
+        assert torch.equal(columns(tmp_path / "two")[key], value)
+
+
+def test_stale_labels_are_refused(make_checkpoint: Callable[..., Path], images: Path, tmp_path: Path) -> None:
+    labelled = tmp_path / "out"
+    assert label(make_checkpoint(), images, labelled) == 0
+    other = make_checkpoint(steps=3, name="other")
+    with pytest.raises(ValueError, match=r"inferred by another model .*Label it again"):
+        losses(other, labelled, latent_labels=True)
+    torch.testing.assert_close(losses(other, labelled, latent_labels=False), losses(other, images))
+    (labelled / LABELS_RECORD).unlink()
+    with pytest.raises(ValueError, match="inferred by another model"):
+        losses(tmp_path / "checkpoint", labelled)
+
+
+def test_labels_of_another_chunk_are_refused(
+    make_checkpoint: Callable[..., Path], images: Path, tmp_path: Path
+) -> None:
+    checkpoint = make_checkpoint()
+    assert label(checkpoint, images, tmp_path / "out") == 0
+    with pytest.raises(ValueError, match=r"frame_offset, num_latents or hold_last_frame changed"):
+        losses(checkpoint, tmp_path / "out", num_latents=1, horizon=2, n_action_steps=2)
+
+
+def test_bad_input_is_named(
+    make_checkpoint: Callable[..., Path], images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def error(checkpoint: Path, *more: str) -> str:
+        capsys.readouterr()
+        assert label(checkpoint, images, tmp_path / "out", *more) == 1
+        return capsys.readouterr().err
+
+    untrained = make_checkpoint(steps=0, name="untrained")
+    assert "stage latent_action was never trained" in error(untrained)
+    assert "no checkpoint" in error(tmp_path)
+    checkpoint = make_checkpoint()
+    assert "holds no LeRobotDataset" in error(checkpoint, f"--dataset.root={tmp_path}")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    assert "Choose another --output_dir" in error(checkpoint)
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
+    with pytest.raises(ValueError, match=r"no column `latent_action`. Write one with lafp label"):
+        losses(checkpoint, images, latent_labels=True)

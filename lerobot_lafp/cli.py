@@ -1,15 +1,41 @@
 """``lafp``: thin commands over LeRobot's own."""
 
+import importlib
 import sys
 from collections.abc import Sequence
 
-USAGE = """usage: lafp COMMAND ..
+#: Command -> the module that has its ``USAGE``, the function that runs it, and what it is for.
+COMMANDS = {
+    "demo": (
+        "demo",
+        "run_demo",
+        "LAFP against behaviour cloning on an embedded two-way task, from demonstrations to a table",
+    ),
+    "import-videos": (
+        "data.import_videos",
+        "run_import_videos",
+        "folders of video files as one dataset without actions",
+    ),
+    "import-datasets": (
+        "data.import_datasets",
+        "run_import_datasets",
+        "datasets of different cameras and rates as one",
+    ),
+    "label": (
+        "data.label_dataset",
+        "run_label",
+        "latent actions of a dataset as a column, so that stage 2 need not decode video",
+    ),
+    "train": ("stages", "run_train", "the three stages in order, from one folder of configurations or from options"),
+    "probe": (
+        "diagnostics.report",
+        "run_probe",
+        "what the latents of a checkpoint are worth on a dataset: lines, numbers, a figure",
+    ),
+}
+USAGE = f"""usage: lafp COMMAND ..
 
-    lafp demo     LAFP against behaviour cloning on an embedded two-way task, from demonstrations to a table
-    lafp train    the three stages in order, from one folder of configurations or from options
-    lafp label    latent actions of a dataset as a column, so that stage 2 need not decode video
-    lafp probe    what the latents of a checkpoint are worth on a dataset: three lines, numbers and a figure
-
+{"".join(f"    lafp {name:<16} {what}" + chr(10) for name, (_, _, what) in COMMANDS.items())}
 lafp COMMAND --help says more. Evaluation and robots are LeRobot's: lerobot-eval, lerobot-rollout.
 """
 
@@ -17,43 +43,31 @@ lafp COMMAND --help says more. Evaluation and robots are LeRobot's: lerobot-eval
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command named by the first argument; returns the exit status."""
     command, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
-    if command not in ("demo", "train", "label", "probe"):
+    if command not in COMMANDS:
         asked_for = command in ("-h", "--help", "help")
         print(USAGE, end="", file=sys.stdout if asked_for else sys.stderr)
         return 0 if asked_for else 2
-    # What follows imports torch and LeRobot, which takes a while.
-    from .data.label_dataset import USAGE as LABEL_USAGE
-    from .data.label_dataset import run_label
-    from .demo import USAGE as DEMO_USAGE
-    from .demo import run_demo
-    from .diagnostics.report import USAGE as PROBE_USAGE
-    from .diagnostics.report import run_probe
+    name, function, _ = COMMANDS[command]
+    module = importlib.import_module(f"lerobot_lafp.{name}")  # torch and LeRobot, which takes a while
     from .runs import CommandError
-    from .stages import USAGE as TRAIN_USAGE
-    from .stages import train_stages
 
     if "-h" in rest or "--help" in rest:
-        usages = {"demo": DEMO_USAGE, "train": TRAIN_USAGE, "label": LABEL_USAGE, "probe": PROBE_USAGE}
-        print(usages[command])
+        print(module.USAGE)
         return 0
     try:
-        if command == "demo":
-            run_demo(rest)
-        elif command == "label":
-            run_label(rest)
-        elif command == "probe":
-            run_probe(rest)
-        else:
-            checkpoint = train_stages(rest)
-            print(f"\nTrained. Try it: lerobot-eval --policy.path={checkpoint} --env.type=..")
-    except (CommandError, ValueError, FileExistsError) as error:
+        status = getattr(module, function)(rest)
+    except (CommandError, ValueError, OSError) as error:
         print(f"lafp {command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        goes_on = "" if command == "probe" else " The same command goes on where this one stopped."
+        goes_on = {
+            "probe": "",
+            "import-videos": " Go on with it: add --resume.",
+            "import-datasets": " Go on with it: add --resume.",
+        }.get(command, " The same command goes on where this one stopped.")
         print(f"\nlafp {command}: interrupted.{goes_on}", file=sys.stderr)
         return 130
-    return 0
+    return status if isinstance(status, int) else 0
 
 
 if __name__ == "__main__":

@@ -23,6 +23,16 @@ skipped and one that was interrupted is resumed, so the same command goes on whe
 """
 
 
+def run_train(arguments: Sequence[str]) -> None:
+    """Run ``lafp train`` as ``USAGE`` says.
+
+    Raises:
+        CommandError: See ``train_stages``.
+    """
+    checkpoint = train_stages(arguments)
+    print(f"\nTrained. Try it: lerobot-eval --policy.path={checkpoint} --env.type=..")
+
+
 def train_stages(arguments: Sequence[str], until: str = STAGES[-1]) -> Path:
     """Train the stages up to ``until``, as ``USAGE`` says.
 

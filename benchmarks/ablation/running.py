@@ -1,10 +1,8 @@
 """Trainings and evaluations as jobs of several single-threaded processes; what is done is not done again."""
 
 import json
-import multiprocessing
 import os
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
@@ -13,6 +11,8 @@ from typing import Any
 
 from record import provenance
 from tqdm import tqdm
+
+from lerobot_lafp.processes import end_with_parent, worker_context
 
 from . import tasks
 from .plan import RIVALS, Run, Training, chain
@@ -93,25 +93,16 @@ def _remeasure(run: Run, results: Path, device: str) -> None:
 
 
 def _pool(jobs: int) -> ProcessPoolExecutor:
-    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-    return ProcessPoolExecutor(jobs, context, initializer=_start_worker, initargs=(tasks.PUSHT_ROOT,))
+    return ProcessPoolExecutor(jobs, worker_context(), initializer=_start_worker, initargs=(tasks.PUSHT_ROOT,))
 
 
 def _start_worker(pusht_root: Path | None) -> None:
     import torch
 
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     torch.set_num_threads(1)
     tasks.PUSHT_ROOT = pusht_root
     import lerobot_policy_lafp  # noqa: F401  (registers policy and environment)
-
-
-def _end_with_parent() -> None:
-    """Workers outlive a killed parent otherwise, and write into what the next call is writing."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _train(training: Training, device: str) -> None:

@@ -29,6 +29,7 @@ from ..checkpoint import LABELS_RECORD, latent_fingerprint
 from ..command_line import CommandParser, load_dataset, load_policy
 from ..configuration_lafp import LATENT_ACTION, LAFPConfig
 from ..modeling_lafp import LAFPPolicy
+from .assembly import link
 from .labels import label_episode
 
 USAGE = """lafp label --policy.path=CHECKPOINT --dataset.repo_id=NAME [--dataset.root=FOLDER] --output_dir=DIR
@@ -271,7 +272,7 @@ def _write_dataset(
     shutil.rmtree(target, ignore_errors=True)  # of an interrupted run
     shutil.copytree(meta.root, target, ignore=shutil.ignore_patterns("data", "videos", ".cache"))
     if (meta.root / "videos").is_dir():
-        shutil.copytree(meta.root / "videos", target / "videos", copy_function=_link)
+        shutil.copytree(meta.root / "videos", target / "videos", copy_function=link)
     chunk = (config.num_latents, config.latent_dim)
     meta.info.features = {
         **meta.info.features,
@@ -317,11 +318,3 @@ class _Labels:
             self.open = block, load_file(_file_of(self.partial, block))
         block, found = self.open
         return {name: x[index - block.first] for name, x in found.items()}
-
-
-def _link(source: str, target: str) -> None:
-    """A hard link, or a copy where there can be none (another file system)."""
-    try:
-        os.link(os.path.realpath(source), target)  # the Hub's cache holds symbolic links
-    except OSError:
-        shutil.copy2(source, target)

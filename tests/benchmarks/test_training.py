@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lerobot_lafp import LAFPPolicy
+from lerobot_lafp.configuration_lafp import LATENT_ACTION
 
 from ..conftest import TINY
 
@@ -75,6 +76,29 @@ def die_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         monkeypatch.setattr(policy, "forward", failing)
 
     return build
+
+
+@pytest.mark.parametrize("hold", [False, True])
+def test_stage_2_from_labels_is_stage_2_from_video(
+    hold: bool, run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"pretrained_path": run("first", stage="latent_action", hold_last_frame=hold) / "pretrained_model"}
+    options |= {"stage": "latent_policy", "hold_last_frame": hold}
+    forward, seen = LAFPPolicy.forward, []
+
+    def counting(self: LAFPPolicy, batch: dict[str, Any], **kwargs: Any) -> Any:
+        seen.append((LATENT_ACTION in batch, batch["observation.image"].shape[1]))
+        return forward(self, batch, **kwargs)
+
+    monkeypatch.setattr(LAFPPolicy, "forward", counting)
+    labels = run("labels", **options)
+    assert set(seen) == {(True, 2)}, "the history alone"
+    monkeypatch.setattr(training, "latent_labels", lambda policy, frames: {})
+    seen.clear()
+    video = run("video", **options)
+    assert set(seen) == {(False, 4)}
+    assert weights(labels) == weights(video)
+    assert (labels / "pretrained_model/config.json").read_text() == (video / "pretrained_model/config.json").read_text()
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
 """``ablate.py`` from nothing to tables, on a dozen demonstrations; its jobs run in this process, one after another."""
 
 import json
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import ablate
 import pytest
@@ -14,29 +14,9 @@ from ablation.tasks import OUTPUT
 from ablation.variants import VARIANTS
 from safetensors.torch import load_file
 
+from ..executors import InProcess
+
 NAMES = ("lafp", "stage1_decoder")
-
-
-class InProcess:
-    """An executor without processes: patches and files of this test reach its jobs."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.open = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.open = False
-
-    def submit(self, job: Callable[..., None], *args: Any) -> "Future[None]":
-        assert self.open
-        future: Future[None] = Future()
-        try:
-            future.set_result(job(*args))
-        except Exception as error:
-            future.set_exception(error)
-        return future
 
 
 class Ablation:

@@ -4,10 +4,9 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from lerobot_lafp.data.importing import REPORT, Settings, import_part
 from lerobot_lafp.data.video_files import Framing, Image
 from lerobot_lafp.envs.demonstrator import write_demonstrations
 
+from ..executors import InProcess
 from .conftest import MakeVideo
 
 CAMERA = "observation.image"
@@ -29,30 +29,6 @@ FILES = {
     "push/a.mkv": range(240, 90, -10),
     "push/deep/a.mp4": range(100, 200, 10),
 }
-
-
-class InProcess:
-    """An executor without processes: patches of this test reach its jobs."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    def shutdown(self, **kwargs: Any) -> None:
-        pass
-
-    def submit(self, job: Callable[..., None], *args: Any) -> "Future[None]":
-        future: Future[None] = Future()
-        try:
-            future.set_result(job(*args))
-        except Exception as error:
-            future.set_exception(error)
-        return future
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ def _start_worker(pusht_root: Path | None) -> None:
 
 
 def _train(training: Training, device: str) -> None:
-    from .training import train
+    from .training import has_bf16, train
 
     config = _config(training, device)
     alone = training.stage in (*RIVALS, "action_decoder")
@@ -121,7 +121,8 @@ def _train(training: Training, device: str) -> None:
             training.seed,
             folder,
         )
-    _write(folder / "done.json", {"cpu_seconds": round(seconds, 1), **training.configuration})
+    used = {"bf16_used": training.budget.bf16 and has_bf16(device)}
+    _write(folder / "done.json", {"cpu_seconds": round(seconds, 1), **used, **training.configuration})
 
 
 def _config(training: Training, device: str = "cpu") -> Any:
@@ -147,9 +148,8 @@ def _evaluate(run: Run, results: Path, device: str) -> None:
         evaluation = run.task.evaluate(checkpoint, acting, run.episodes, run.first_seed)
         seconds = time.process_time() - start
         measured = _measured(run, checkpoint, acting)
-    trained = {
-        t.stage: json.loads((folder_of(t) / "done.json").read_text())["cpu_seconds"] for t in chain(run.training)
-    }
+    done = {t.stage: json.loads((folder_of(t) / "done.json").read_text()) for t in chain(run.training)}
+    trained = {stage: made["cpu_seconds"] for stage, made in done.items()}
     result = {
         "task": run.task.name,
         "variant": run.variant.name,
@@ -159,6 +159,7 @@ def _evaluate(run: Run, results: Path, device: str) -> None:
         "evaluation": evaluation,
         **measured,
         "cpu_seconds": {**trained, "evaluation": round(seconds, 1)},
+        "bf16_used": any(made.get("bf16_used") for made in done.values()),
         "provenance": provenance(),
     }
     _write(result_file(results, run), result)

@@ -47,6 +47,7 @@ def train(
         CPU seconds that the training took, those before an interruption included.
     """
     set_seed(seed)
+    bf16 = budget.bf16 and has_bf16(config.device or "cpu")
     policy = make_policy(config, ds_meta=frames.meta)
     start = {"pretrained_path": str(config.pretrained_path)} if config.pretrained_path else {}
     preprocessor, postprocessor = make_pre_post_processors(config, **start, dataset_stats=frames.meta.stats)
@@ -69,7 +70,7 @@ def train(
     clock = time.process_time()
     labels = {}
     if getattr(config, "stage", None) == "latent_policy":
-        with torch.autocast(config.device or "cpu", torch.bfloat16, enabled=budget.bf16):
+        with torch.autocast(config.device or "cpu", torch.bfloat16, enabled=bf16):
             labels = latent_labels(policy, frames)
     if labels:
         policy.config.latent_labels = config.latent_labels = True
@@ -81,7 +82,7 @@ def train(
         policy.train()
         index = next(order)
         batch = preprocessor({**frames.batch(index, config), **{key: x[index] for key, x in labels.items()}})
-        with torch.autocast(config.device or "cpu", torch.bfloat16, enabled=budget.bf16):
+        with torch.autocast(config.device or "cpu", torch.bfloat16, enabled=bf16):
             loss, _ = policy.forward(batch)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"The loss became {loss.item()} at step {step} of {folder}.")
@@ -106,6 +107,11 @@ def train(
     for leftover in (partial, fresh):
         shutil.rmtree(leftover, ignore_errors=True)
     return seconds
+
+
+def has_bf16(device: str) -> bool:
+    """Whether ``device`` has bfloat16: a CPU without AVX-512 does it in software, which takes several times as long."""
+    return device != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def latent_labels(policy: Any, frames: Frames) -> dict[str, Tensor]:

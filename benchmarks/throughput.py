@@ -1,0 +1,132 @@
+"""Stage 2 from labels against stage 2 from video: samples a second, and the losses of both, in one run.
+
+    python benchmarks/throughput.py --root=FOLDER           # a LeRobotDataset of video without labels, e.g. PushT
+    python benchmarks/throughput.py --root=FOLDER --num_workers=2 --batch_size=64 --batches=20 --repeats=3
+
+Everything is as ``lerobot-train`` does it: LeRobot's factories, sampler and loader, the policy's forward and backward
+pass, the optimiser. The two take turns, so that what else the machine does falls on both. Weights are random, which
+changes no speed. Written to ``results/throughput.json``.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lerobot.configs import PreTrainedConfig
+from lerobot.datasets import EpisodeAwareSampler, LeRobotDataset, LeRobotDatasetMetadata
+from lerobot.datasets.factory import resolve_delta_timestamps
+from lerobot.policies.factory import make_policy, make_policy_config, make_pre_post_processors
+from lerobot.utils.random_utils import set_seed
+from record import provenance, write_result
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+import lerobot_policy_lafp  # noqa: F401  (registers the policy)
+from lerobot_lafp.data.label_dataset import label_dataset
+
+NAME = "local/video"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, required=True, help="folder of the dataset")
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--batches", type=int, default=20, help="measured in each turn, after one that is not")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of each")
+    parser.add_argument("--num_workers", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    given = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(dir=given.root.parent))  # on its file system, so that videos can be linked
+    try:
+        result = measure(given, folder)
+    finally:
+        shutil.rmtree(folder)
+    path = write_result("throughput", result)
+    for name in ("video", "labels"):
+        print(f"{name}: {result['samples_per_s'][name]['median']:.1f} samples/s")
+    print(f"ratio {result['ratio']:.2f}, losses differ by at most {result['largest_loss_difference']:.2g}: {path}")
+
+
+def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    checkpoint = folder / "checkpoint"
+    config = make_policy_config("lafp", stage="latent_action", device=given.device, push_to_hub=False)
+    train(config, given.root, checkpoint, given, batches=1)
+    start = time.monotonic()
+    label_dataset(checkpoint, NAME, folder / "labels", given.root, num_workers=given.num_workers)
+    labelling = time.monotonic() - start
+    roots = {"video": given.root, "labels": folder / "labels"}
+    speeds: dict[str, list[float]] = {name: [] for name in roots}
+    losses: dict[str, list[float]] = {}
+    for _ in tqdm(range(given.repeats), desc="turns"):
+        for name, root in roots.items():
+            options = ["--stage=latent_policy", f"--latent_labels={json.dumps(name == 'labels')}"]
+            config = PreTrainedConfig.from_pretrained(checkpoint, cli_overrides=options)
+            config.pretrained_path = checkpoint
+            seconds, losses[name] = train(config, root, folder / name, given, given.batches)
+            speeds[name].append(given.batches * given.batch_size / seconds)
+    medians = {name: statistics.median(found) for name, found in speeds.items()}
+    differences = [abs(a - b) for a, b in zip(losses["video"], losses["labels"], strict=True)]
+    meta = LeRobotDatasetMetadata(NAME, root=given.root)
+    return {
+        "ratio": round(medians["labels"] / medians["video"], 3),
+        "samples_per_s": {
+            n: {"median": round(medians[n], 2), "turns": [round(x, 2) for x in speeds[n]]} for n in roots
+        },
+        "largest_loss_difference": max(differences),
+        "losses": losses,
+        "labelling": {"seconds": round(labelling, 1), "frames_per_s": round(meta.total_frames / labelling, 1)},
+        "settings": {
+            name: getattr(given, name) for name in ("batch_size", "batches", "repeats", "num_workers", "device")
+        },
+        "dataset": {"frames": meta.total_frames, "episodes": meta.total_episodes, "features": sorted(meta.features)},
+        "provenance": provenance(),
+    }
+
+
+def train(
+    config: PreTrainedConfig, root: Path, output: Path, given: argparse.Namespace, batches: int
+) -> tuple[float, list[float]]:
+    """Seconds that ``batches`` batches took after a first one, and the losses of all; the policy goes to ``output``."""
+    set_seed(0)
+    meta = LeRobotDatasetMetadata(NAME, root=root)
+    dataset = LeRobotDataset(
+        NAME, root=root, delta_timestamps=resolve_delta_timestamps(config, meta), return_uint8=True
+    )
+    policy = make_policy(config, ds_meta=dataset.meta)
+    start = {"pretrained_path": str(config.pretrained_path)} if config.pretrained_path else {}
+    preprocessor, postprocessor = make_pre_post_processors(config, **start, dataset_stats=meta.stats)
+    optimizer = config.get_optimizer_preset().build(policy.get_optim_params())
+    loader = iter(_loader(dataset, config, given))
+    losses, began = [], 0.0
+    torch.manual_seed(1)  # the loader draws a seed, too
+    policy.train()
+    for step in range(batches + 1):
+        loss, _ = policy.forward(preprocessor(next(loader)))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        policy.update()
+        losses.append(loss.item())
+        if step == 0:
+            began = time.monotonic()
+    seconds = time.monotonic() - began
+    for part in (policy, preprocessor, postprocessor):
+        part.save_pretrained(output)
+    return seconds, losses
+
+
+def _loader(dataset: LeRobotDataset, config: Any, given: argparse.Namespace) -> DataLoader:
+    starts, ends = dataset.meta.episodes["dataset_from_index"], dataset.meta.episodes["dataset_to_index"]
+    sampler = EpisodeAwareSampler(starts, ends, drop_n_last_frames=config.drop_n_last_frames, shuffle=True, seed=0)
+    workers = {"num_workers": given.num_workers, "prefetch_factor": 2} if given.num_workers else {}
+    return DataLoader(dataset, batch_size=given.batch_size, sampler=sampler, **workers)
+
+
+if __name__ == "__main__":
+    main()

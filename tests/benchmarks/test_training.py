@@ -167,11 +167,15 @@ def test_a_stage_one_without_label_weight_reads_no_label(run: Callable[..., Path
     )
 
 
-def test_bfloat16_changes_the_training_but_not_what_is_stored(frames: Frames, tmp_path: Path) -> None:
+def test_bfloat16_changes_the_training_but_not_what_is_stored(
+    frames: Frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = {**TINY, "stage": "latent_action"}
-    for name, bf16 in (("full", False), ("half", True)):
-        train(make_policy_config("lafp", **config), frames, None, Budget(6, 8, bf16), 3, tmp_path / name)
+    for name, wanted, there in (("full", False, True), ("half", True, True), ("none", True, False)):
+        monkeypatch.setattr(training, "has_bf16", lambda device, there=there: there)
+        train(make_policy_config("lafp", **config), frames, None, Budget(6, 8, wanted), 3, tmp_path / name)
     assert weights(tmp_path / "full") != weights(tmp_path / "half")
+    assert weights(tmp_path / "full") == weights(tmp_path / "none"), "a CPU without it trains in float32"
     state = load_file(tmp_path / "half" / "pretrained_model" / "model.safetensors")
     assert not any(x.dtype == torch.bfloat16 for x in state.values())
 

@@ -9,7 +9,7 @@ from einops import rearrange
 from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor
 
-from .configuration_lafp import LATENT_ACTION, LAFPConfig
+from .configuration_lafp import LATENT_ACTION, LATENT_ACTION_IS_PAD, LAFPConfig
 from .observation import Observation, ObservationNormalizer, select_frames
 
 
@@ -100,7 +100,7 @@ def _latent_labels(batch: Mapping[str, Any], config: LAFPConfig) -> tuple[Tensor
     """Latents (B, L, Dz) that the dataset brings to stage latent_policy, zero where not valid (B, L); None without."""
     if config.stage != "latent_policy" or config.latent_labels is False:
         return None
-    latents, pad = batch.get(LATENT_ACTION), batch.get(f"{LATENT_ACTION}_is_pad")
+    latents, pad = batch.get(LATENT_ACTION), batch.get(LATENT_ACTION_IS_PAD)
     if latents is None or pad is None:
         if config.latent_labels:
             raise ValueError(

@@ -24,6 +24,8 @@ STAGES = ("latent_action", "latent_policy", "action_decoder")
 
 #: Column of a dataset with the normalised latents of each frame's chunk, (L, Dz).
 LATENT_ACTION = "latent_action"
+#: Column (L,) that is true where a latent reaches beyond the episode.
+LATENT_ACTION_IS_PAD = f"{LATENT_ACTION}_is_pad"
 
 #: Peak learning rate a stage trains with when ``optimizer_lr`` is left unset.
 DEFAULT_LR: dict[str, float] = {

@@ -15,7 +15,7 @@ from lerobot.utils.random_utils import set_seed
 from safetensors.torch import load_model, save_model
 from torch import Tensor
 
-from lerobot_lafp.configuration_lafp import LATENT_ACTION
+from lerobot_lafp.configuration_lafp import LATENT_ACTION, LATENT_ACTION_IS_PAD
 from lerobot_lafp.data.labels import label_episode
 
 from .frames import Frames, as_loaded
@@ -125,7 +125,7 @@ def latent_labels(policy: Any, frames: Frames) -> dict[str, Tensor]:
     for first, end in zip(frames.first.tolist(), frames.end.tolist(), strict=True):
         found.append(label_episode(policy, [{key: as_loaded(frames.columns[key][first:end]) for key in keys}]))
     latents, pad = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
-    return {LATENT_ACTION: latents, f"{LATENT_ACTION}_is_pad": pad}
+    return {LATENT_ACTION: latents, LATENT_ACTION_IS_PAD: pad}
 
 
 def batches(usable: Tensor, batch_size: int, seed: int, skip: int = 0) -> Iterator[Tensor]:

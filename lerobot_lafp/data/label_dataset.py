@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from ..checkpoint import LABELS_RECORD, latent_fingerprint
 from ..command_line import CommandParser, load_dataset, load_policy
-from ..configuration_lafp import LATENT_ACTION, LAFPConfig
+from ..configuration_lafp import LATENT_ACTION, LATENT_ACTION_IS_PAD, LAFPConfig
 from ..modeling_lafp import LAFPPolicy
 from .assembly import link
 from .labels import label_episode
@@ -48,8 +48,6 @@ Then train on it, of every sample loading no frame but the present ones:
     lerobot-train --policy.path=CHECKPOINT --policy.stage=latent_policy --policy.latent_labels=true \\
         --dataset.repo_id=NAME --dataset.root=DIR ..
 """
-
-LATENT_ACTION_IS_PAD = f"{LATENT_ACTION}_is_pad"
 
 #: Frames after which a block ends, with the episode they are in.
 BLOCK_FRAMES = 5000

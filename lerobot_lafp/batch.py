@@ -65,23 +65,25 @@ def read_batch(batch: Mapping[str, Any], config: LAFPConfig, normalizer: Observa
     history_at = [deltas.index(d) for d in config.history_deltas] if config.stage != "latent_action" else []
     frames_at = [deltas.index(d) for d in config.boundary_deltas]
     keys = [*normalizer.camera_shapes, *normalizer.vector_shapes]
+    drawn = None
+    if config.draws_frame_offset and all(key in batch for key in keys):  # else the normaliser says what is missing
+        batch, drawn = _draw_later_frame(batch, config, keys)
+        frames_at = deltas = [0, 1]
     observation = normalizer(batch)
     for key, x in observation.items():
-        if x.shape[1] != len(deltas):
-            raise ValueError(
-                f"`{key}` has {x.shape[1]} frame(s), but stage {config.stage} trains on {len(deltas)}, at offsets "
-                f"{deltas}. Load the dataset with the delta_timestamps of this configuration (lerobot-train does)."
-            )
+        _check_count(key, x.shape[1], deltas, config.stage)
     pad = _observation_padding(batch, keys, observation[keys[0]])
     if config.hold_last_frame:
         pad = torch.zeros_like(pad)  # LeRobot repeats the last frame beyond the end
+    raw_state = batch.get(OBS_STATE)
     _check_finite({key: batch[key] for key in normalizer.vector_shapes}, ~pad, batch)
     _check_statistics({key: observation[key] for key in normalizer.vector_shapes}, ~pad)
 
     labels = _latent_labels(batch, config)
     valid = ~(pad[:, frames_at[1:]] | pad[:, frames_at[:-1]]) if labels is None else labels[1]
     actions, labeled = _actions(batch, config, like=pad)
-    raw_state = batch.get(OBS_STATE)
+    if drawn is not None:  # a latent tells the actions between its own two frames
+        labeled = labeled & (torch.arange(labeled.shape[1], device=labeled.device) < drawn.unsqueeze(1))
     origins = None
     if config.relative_actions and raw_state is not None and config.action_dim is not None:
         origins = raw_state[:, frames_at] if raw_state.ndim == 3 else raw_state.unsqueeze(1)
@@ -94,6 +96,35 @@ def read_batch(batch: Mapping[str, Any], config: LAFPConfig, normalizer: Observa
         labeled=labeled,
         origins=origins,
     )
+
+
+def _check_count(key: str, count: int, deltas: list[int], stage: str) -> None:
+    if count != len(deltas):
+        raise ValueError(
+            f"`{key}` has {count} frame(s), but stage {stage} trains on {len(deltas)}, at offsets {deltas}. Load the "
+            "dataset with the delta_timestamps of this configuration (lerobot-train does)."
+        )
+
+
+def _draw_later_frame(
+    batch: Mapping[str, Any], config: LAFPConfig, keys: list[str]
+) -> tuple[Mapping[str, Any], Tensor]:
+    """Of frames 0 and ``frame_offset_range`` (B, 1 + R, ..) the first and one drawn later one each, (B, 2, ..).
+
+    Drawn before the frames are normalised, so that a ViT sees no others. Also: which offset each drew, (B,).
+    """
+    deltas = config.boundary_deltas
+    first = batch[keys[0]]
+    drawn = torch.randint(deltas[1], deltas[-1] + 1, (len(first),), device=first.device)
+    at = torch.stack([torch.zeros_like(drawn), drawn - deltas[1] + 1], dim=1)
+    rows = torch.arange(len(first), device=first.device).unsqueeze(1)
+    picked = dict(batch)
+    for key in {*keys, OBS_STATE} & set(batch):
+        _check_count(key, batch[key].shape[1], deltas, config.stage)
+        picked[key] = batch[key][rows, at]
+        if (pad := batch.get(f"{key}_is_pad")) is not None:
+            picked[f"{key}_is_pad"] = pad[rows, at]
+    return picked, drawn
 
 
 def _latent_labels(batch: Mapping[str, Any], config: LAFPConfig) -> tuple[Tensor, Tensor] | None:

@@ -57,7 +57,12 @@ class LAFPConfig(PreTrainedConfig):
         n_obs_steps: Frames of history, in dataset frames, that the latent policy sees. 2 where one frame hides what
             the task asks for, such as speed; where it does not, a second one may cost success (docs/method.md).
         horizon: ``H``, actions per chunk, in dataset frames.
-        frame_offset: ``k``, frames that one latent action covers (paper: 1; LAOM: a range).
+        frame_offset: ``k``, frames that one latent action covers (paper: 1).
+        frame_offset_s: ``k`` in seconds in place of frames; needs ``fps``, and ``horizon`` follows from it.
+        frame_offset_range: (least, most) frames between the two of a sample in stage ``latent_action``, drawn anew for
+            each (LAOM). Later stages use ``frame_offset``, which must lie within. Every frame up to the most is loaded.
+        fps: Frames per second that the policy is trained at. Filled in by the first dataset; one of another rate, in
+            which a latent action would cover another time, is refused.
         num_latents: ``L``, latent actions per chunk (paper: 1).
         n_action_steps: Actions of a chunk executed before the next is predicted; at most ``H``.
         labeled_episodes: Episodes whose actions may be used, as indices of the dataset. Unset: all of them.
@@ -79,16 +84,25 @@ class LAFPConfig(PreTrainedConfig):
         normalization_mapping: What LeRobot's processors do: nothing. The model normalises, from buffers of its own.
 
         resize_shape: (height, width) in pixels that images are resized to on the way in. Unset: as they are.
-        vision_encoder: ``small_conv`` for little images, ``resnet18`` (torchvision, GroupNorm); ``auto`` takes
-            the small one up to 128 pixels a side.
+        vision_encoder: ``small_conv`` for little images, ``resnet18`` (torchvision, GroupNorm), or ``vit``, a frozen
+            ViT of the DINOv2 / DINOv3 class, whose patch tokens stage 1 then predicts too (UniVLA); ``auto`` takes
+            the small one up to 128 pixels a side, else ``resnet18``.
         pretrained_backbone_weights: For ``resnet18``: a torchvision weights name or the path of a local state
-            dict. Unset: random weights, nothing is downloaded.
+            dict. Unset: random weights, nothing is downloaded. For ``vit``, where it must be set: a folder that
+            ``transformers`` saved, or a repository of the Hub. Its weights then lie in every checkpoint.
+        backbone_grid: Cells a side over which a ViT's patch tokens are averaged; each is a token of its own.
+        backbone_config: What ``transformers`` needs to build the ViT again. Filled in by the first training run.
         token_dim: Width of an observation token.
 
         latent_dim: ``Dz`` (paper: 128; narrow latents measured better on continuous control).
         bottleneck: ``continuous``, or ``vq``, a codebook kept by moving averages (paper, section 3.1).
         codebook_size: Codes per codebook of ``vq``.
         codebook_heads: Codebooks that share the width ``Dz`` of one latent.
+        idm_network: ``mlp`` over the tokens of both frames (paper), or ``transformer``: ``latent_tokens`` queries that
+            attend to them, for the many tokens of a ViT.
+        latent_tokens: M, tokens that the width ``Dz`` of one latent is divided into, each read by a query of its own
+            and seen as a token by the forward model of a ViT's features (UniVLA: 4). More than 1 needs
+            ``idm_network=transformer``.
         idm_input: What the inverse model sees beside the first frame: the later ``frames`` themselves, or the
             ``difference`` of their tokens (CoMo).
         label_weight: lambda, weight of the stage-1 action loss (paper: 0.1). 0: no labels in stage 1.
@@ -96,8 +110,9 @@ class LAFPConfig(PreTrainedConfig):
             (LAOF): of a camera its optical flow (OpenCV's DIS), of a state its change. 0: off. Unset: 1 where stage 1
             sees no labels, else 0; filled in when a policy is made, since a later stage may bring the labels.
         motion_grid: Cells a side over which a camera's optical flow is averaged.
-        image_target: What the forward model predicts for a camera: ``pixels``, or ``features`` of a frozen
-            copy of the encoder; ``auto`` takes pixels up to 128 a side. States are always predicted as such.
+        image_target: What the forward model predicts for a camera: ``pixels``, or ``features``: of a frozen copy of
+            the encoder, or the patch tokens of a ViT; ``auto`` takes pixels up to 128 a side where there is no ViT.
+            States are always predicted as such.
         pixel_target_size: Longest side, in pixels, at which ``pixels`` are predicted.
         latent_model_dim: Hidden width of the stage-1 networks.
 
@@ -142,6 +157,9 @@ class LAFPConfig(PreTrainedConfig):
     n_obs_steps: int = 1
     horizon: int = 16
     frame_offset: int = 4
+    frame_offset_s: float | None = None
+    frame_offset_range: tuple[int, int] | None = None
+    fps: float | None = None
     num_latents: int = 4
     n_action_steps: int = 8
 
@@ -164,8 +182,10 @@ class LAFPConfig(PreTrainedConfig):
 
     # Observations.
     resize_shape: tuple[int, int] | None = None
-    vision_encoder: Literal["auto", "small_conv", "resnet18"] = "auto"
+    vision_encoder: Literal["auto", "small_conv", "resnet18", "vit"] = "auto"
     pretrained_backbone_weights: str | None = None
+    backbone_grid: int = 4
+    backbone_config: dict[str, Any] | None = None
     token_dim: int = 128
 
     # Stage 1: latent actions.
@@ -173,6 +193,8 @@ class LAFPConfig(PreTrainedConfig):
     bottleneck: Literal["continuous", "vq"] = "continuous"
     codebook_size: int = 64
     codebook_heads: int = 4
+    idm_network: Literal["mlp", "transformer"] = "mlp"
+    latent_tokens: int = 1
     idm_input: Literal["frames", "difference"] = "frames"
     label_weight: float = 0.1
     motion_weight: float | None = None
@@ -211,6 +233,8 @@ class LAFPConfig(PreTrainedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         try:
+            if self.frame_offset_s is not None:
+                self._take_seconds(self.frame_offset_s)
             self._check_chunk()
             self._check_ranges()
             if self.labeled_episodes is not None:
@@ -219,6 +243,21 @@ class LAFPConfig(PreTrainedConfig):
             # LeRobot's parser replaces the message by "Couldn't instantiate class LAFPConfig".
             logger.error("%s", error)
             raise
+
+    def _take_seconds(self, seconds: float) -> None:
+        """Frames a latent action covers, and the horizon, from ``frame_offset_s``."""
+        if self.fps is None or self.fps <= 0:
+            raise ValueError(
+                "`frame_offset_s` needs the dataset's rate to become frames: add --policy.fps, as meta/info.json of "
+                "the dataset gives it."
+            )
+        self.frame_offset = round(seconds * self.fps)
+        self.horizon = self.num_latents * self.frame_offset
+        if self.frame_offset < 1:
+            raise ValueError(
+                f"`frame_offset_s` ({seconds}) is less than one frame at {self.fps} frames per second. Make it at "
+                f"least {1 / self.fps:.3f}."
+            )
 
     def _check_chunk(self) -> None:
         for name in ("n_obs_steps", "horizon", "frame_offset", "num_latents", "n_action_steps"):
@@ -235,11 +274,30 @@ class LAFPConfig(PreTrainedConfig):
                 f"`n_action_steps` ({self.n_action_steps}) must not exceed `horizon` ({self.horizon}): "
                 f"only the actions of one chunk can be executed before the next. Lower n_action_steps."
             )
+        if self.frame_offset_range is not None:
+            least, most = self.frame_offset_range
+            if not 1 <= least <= self.frame_offset <= most:
+                raise ValueError(
+                    f"`frame_offset_range` must hold `frame_offset`, 1 <= least <= {self.frame_offset} <= most, got "
+                    f"{[least, most]}."
+                )
+            if self.stage == "joint":
+                raise ValueError(
+                    "`frame_offset_range` is for stage latent_action on its own: add --policy.stage=latent_action, or "
+                    "leave it out."
+                )
 
     def _check_ranges(self) -> None:
-        observation = ("token_dim",)
+        observation = ("token_dim", "backbone_grid")
         codebook = ("codebook_size", "codebook_heads")
-        latent_action = ("latent_dim", *codebook, "pixel_target_size", "latent_model_dim", "motion_grid")
+        latent_action = (
+            "latent_dim",
+            "latent_tokens",
+            *codebook,
+            "pixel_target_size",
+            "latent_model_dim",
+            "motion_grid",
+        )
         policy = ("policy_dim", "policy_layers", "num_flow_steps", "flow_draws")
         for name in (*observation, *latent_action, *policy, "decoder_dim"):
             if getattr(self, name) < 1:
@@ -272,14 +330,33 @@ class LAFPConfig(PreTrainedConfig):
             raise ValueError(f"`codebook_heads` ({self.codebook_heads}) must divide `latent_dim` ({self.latent_dim}).")
         if self.resize_shape is not None and min(self.resize_shape) < 8:
             raise ValueError(f"`resize_shape` must be at least 8 pixels a side, got {self.resize_shape}.")
-        if self.pretrained_backbone_weights and self.vision_encoder != "resnet18":
-            raise ValueError(
-                "`pretrained_backbone_weights` needs --policy.vision_encoder=resnet18, got "
-                f"vision_encoder={self.vision_encoder}."
-            )
+        self._check_backbone()
+        if self.latent_dim % self.latent_tokens:
+            raise ValueError(f"`latent_tokens` ({self.latent_tokens}) must divide `latent_dim` ({self.latent_dim}).")
+        if self.latent_tokens > 1 and self.idm_network != "transformer":
+            raise ValueError("`latent_tokens` above 1 needs --policy.idm_network=transformer.")
         if self.latent_source == "actions" and self.stage != "joint":
             raise ValueError(
                 f"`latent_source=actions` has a single stage: use --policy.stage=joint, got stage={self.stage}."
+            )
+
+    def _check_backbone(self) -> None:
+        if self.pretrained_backbone_weights and self.vision_encoder not in ("resnet18", "vit"):
+            raise ValueError(
+                "`pretrained_backbone_weights` needs --policy.vision_encoder=resnet18 or vit, got "
+                f"vision_encoder={self.vision_encoder}."
+            )
+        if self.vision_encoder != "vit":
+            return
+        if not self.pretrained_backbone_weights:
+            raise ValueError(
+                "`vision_encoder=vit` is a frozen ViT: say which, --policy.pretrained_backbone_weights=FOLDER or a "
+                "repository of the Hub (e.g. facebook/dinov2-small). With random weights it would see nothing."
+            )
+        if self.image_target == "pixels":
+            raise ValueError(
+                "`image_target=pixels` is for cameras without a ViT: with vision_encoder=vit the forward model "
+                "predicts its patch tokens. Leave --policy.image_target out."
             )
 
     def _check_labeled_episodes(self) -> None:
@@ -306,8 +383,16 @@ class LAFPConfig(PreTrainedConfig):
         """Frames between which latent actions are inferred: 0, k, .. (stage 1 needs but one pair)."""
         if not self._learns_from_latents or (self.stage == "latent_policy" and self.latent_labels):
             return [0]
+        if self.draws_frame_offset:
+            assert self.frame_offset_range is not None
+            return [0, *range(self.frame_offset_range[0], self.frame_offset_range[1] + 1)]
         last = 1 if self.stage == "latent_action" else self.num_latents
         return [i * self.frame_offset for i in range(last + 1)]
+
+    @property
+    def draws_frame_offset(self) -> bool:
+        """Whether each sample draws the later frame of its latent from ``frame_offset_range``."""
+        return self.stage == "latent_action" and self.frame_offset_range is not None
 
     @property
     def _learns_from_latents(self) -> bool:

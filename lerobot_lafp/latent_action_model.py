@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from vector_quantize_pytorch import VectorQuantize
 
 from .motion import MotionHead
-from .networks import mean_over_valid, mlp
-from .observation import SMALL_IMAGE, Observation, ObservationEncoder, module_key, shrink
+from .networks import attention, mean_over_valid, mlp
+from .observation import SMALL_IMAGE, Observation, ObservationEncoder, module_key, pixels_key, shrink
 from .statistics import LatentStatistics, RunningMoments
 
 
@@ -107,6 +107,57 @@ class PixelPredictor(nn.Module):
         return shrink(images, self.size)
 
 
+class AttendingIDM(nn.Module):
+    """The IDM as M learned queries that attend to the tokens of both frames, M tokens a latent (UniVLA's shape)."""
+
+    def __init__(self, num_tokens: int, token_dim: int, hidden: int, latent_dim: int, latent_tokens: int) -> None:
+        super().__init__()
+        self.enter = nn.Linear(token_dim, hidden)
+        self.position = nn.Parameter(0.02 * torch.randn(num_tokens, hidden))
+        self.queries = nn.Parameter(0.02 * torch.randn(latent_tokens, hidden))
+        self.body = attention(hidden, layers=2)
+        self.leave = nn.Linear(hidden, latent_dim // latent_tokens)
+
+    def forward(self, pairs: Tensor) -> Tensor:
+        """Tokens of both frames (B, L, 2N, D) -> (B, L, Dz)."""
+        memory = self.enter(pairs.flatten(0, 1)) + self.position
+        read = self.leave(self.body(self.queries.expand(len(memory), -1, -1), memory))
+        return rearrange(read, "(b l) m d -> b l (m d)", b=len(pairs))
+
+
+class PatchPredictor(nn.Module):
+    """The FDM for a camera's patch tokens: as a change to those of o_t, which attend to o_t's tokens and the latent's.
+
+    Args:
+        patches: P.
+        width: F.
+        token_dim: D.
+        latent_dim: Dz, that of ``latent_tokens`` tokens together.
+        latent_tokens: M.
+        hidden: Width of the transformer.
+    """
+
+    def __init__(
+        self, patches: int, width: int, token_dim: int, latent_dim: int, latent_tokens: int, hidden: int
+    ) -> None:
+        super().__init__()
+        self.latent_tokens = latent_tokens
+        self.enter = nn.Linear(width, hidden)
+        self.position = nn.Parameter(0.02 * torch.randn(patches, hidden))
+        self.observe = nn.Linear(token_dim, hidden)
+        self.act = nn.Linear(latent_dim // latent_tokens, hidden)
+        self.act_position = nn.Parameter(0.02 * torch.randn(latent_tokens, hidden))
+        self.body = attention(hidden, layers=2)
+        self.leave = nn.Linear(hidden, width)
+
+    def forward(self, tokens: Tensor, z: Tensor, now: Tensor) -> Tensor:
+        """Tokens (B, L, N, D) of o_t, latents (B, L, Dz), patch tokens ``now`` (B, L, P, F) -> (B, L, P, F)."""
+        parts = rearrange(z, "b l (m d) -> (b l) m d", m=self.latent_tokens)
+        memory = torch.cat([self.act(parts) + self.act_position, self.observe(tokens.flatten(0, 1))], dim=1)
+        change = self.leave(self.body(self.enter(now.flatten(0, 1)) + self.position, memory))
+        return now + change.unflatten(0, cast(tuple[int, int], now.shape[:2]))
+
+
 class LatentActionModel(nn.Module):
     """IDM, bottleneck, FDM and action head over the boundary frames of a chunk.
 
@@ -125,6 +176,9 @@ class LatentActionModel(nn.Module):
         pixel_target_size: Longest side of predicted images.
         idm_input: ``frames`` or ``difference`` (see ``LAFPConfig``).
         motion_grid: Cells a side of the optical flow predicted from the latent; 0: no motion is predicted.
+        patch_shapes: Cameras that come as a ViT's patch tokens -> (P, F); these are then what is predicted.
+        idm_network: ``mlp`` or ``transformer`` (see ``LAFPConfig``).
+        latent_tokens: M, tokens that the width Dz of a latent is divided into.
     """
 
     def __init__(
@@ -143,13 +197,21 @@ class LatentActionModel(nn.Module):
         pixel_target_size: int = 64,
         idm_input: Literal["frames", "difference"] = "frames",
         motion_grid: int = 0,
+        patch_shapes: Mapping[str, tuple[int, int]] | None = None,
+        idm_network: Literal["mlp", "transformer"] = "mlp",
+        latent_tokens: int = 1,
     ) -> None:
         super().__init__()
+        patch_shapes = patch_shapes or {}
         self.encoder = encoder
         self.idm_input = idm_input
         self.frame_offset = frame_offset
         frame_dim = encoder.num_tokens * encoder.token_dim
-        self.idm = mlp(2 * frame_dim, hidden, latent_dim)
+        self.idm: nn.Module = (
+            AttendingIDM(2 * encoder.num_tokens, encoder.token_dim, hidden, latent_dim, latent_tokens)
+            if idm_network == "transformer"
+            else mlp(2 * frame_dim, hidden, latent_dim)
+        )
         self.bottleneck = (
             VectorQuantized(latent_dim, codebook_size, codebook_heads) if bottleneck == "vq" else Continuous()
         )
@@ -163,7 +225,16 @@ class LatentActionModel(nn.Module):
         self.pixel_cameras: list[str] = []
         self.feature_cameras: list[str] = []
         self.target_encoder: nn.ModuleDict = nn.ModuleDict()
+        self.patch_fdm = nn.ModuleDict(
+            {
+                module_key(key): PatchPredictor(*shape, encoder.token_dim, latent_dim, latent_tokens, hidden)
+                for key, shape in patch_shapes.items()
+            }
+        )
+        self.patch_cameras = list(patch_shapes)
         for key, shape in image_shapes.items():
+            if key in patch_shapes:
+                continue
             name = module_key(key)
             small = max(shape[1:]) <= SMALL_IMAGE
             if image_target == "pixels" or (image_target == "auto" and small):
@@ -177,7 +248,8 @@ class LatentActionModel(nn.Module):
 
         self.action_head = mlp(latent_dim, hidden, frame_offset * action_dim) if action_dim else None
         self.action_moments = RunningMoments(action_dim) if action_dim else None
-        self.motion_head = MotionHead(latent_dim, list(image_shapes), vectors, motion_grid) if motion_grid else None
+        seen = [pixels_key(key) if key in patch_shapes else key for key in image_shapes]
+        self.motion_head = MotionHead(latent_dim, seen, vectors, motion_grid) if motion_grid else None
 
     def trained_parameters(self) -> Iterator[nn.Parameter]:
         """All but those of the frozen encoder that provides targets."""
@@ -197,7 +269,9 @@ class LatentActionModel(nn.Module):
     def infer(self, now: Tensor, later: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """Latents (B, L, Dz) between frames given by their tokens, both (B, L, N, D), and the bottleneck's loss."""
         pairs = torch.cat([now, later - now if self.idm_input == "difference" else later], dim=2)
-        z, loss = self.bottleneck(self.idm(rearrange(pairs, "b l n d -> b l (n d)")), valid)
+        if not isinstance(self.idm, AttendingIDM):
+            pairs = rearrange(pairs, "b l n d -> b l (n d)")
+        z, loss = self.bottleneck(self.idm(pairs), valid)
         return z, loss
 
     def normalized_latents(self, frames: Observation, valid: Tensor) -> Tensor:
@@ -229,6 +303,10 @@ class LatentActionModel(nn.Module):
                 target = self.target_encoder[module_key(key)](x.flatten(0, 1)).unflatten(0, x.shape[:2])
             predicted = self.feature_fdm[module_key(key)](condition)
             losses.append(mean_over_valid((predicted - target) ** 2, valid.unsqueeze(-1)))
+        for key in self.patch_cameras:
+            x = frames[key]
+            predicted = self.patch_fdm[module_key(key)](latents.tokens[:, :-1], latents.z, x[:, :-1])
+            losses.append(mean_over_valid((predicted - x[:, 1:]) ** 2, valid[..., None, None]))
         return torch.stack(losses).mean(dim=0)
 
     def predict_actions(self, z: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from . import flow
-from .networks import ResidualBlock
+from .networks import ResidualBlock, attention
 from .observation import Observation, ObservationEncoder
 
 
@@ -64,11 +64,7 @@ class LatentTransformer(nn.Module):
         self.observe = nn.Linear(token_dim, dim)
         self.latent_position = nn.Parameter(0.02 * torch.randn(num_latents, dim))
         self.token_position = nn.Parameter(0.02 * torch.randn(num_tokens, dim))
-        heads = next(h for h in (8, 4, 2, 1) if dim % h == 0)
-        layer = nn.TransformerDecoderLayer(
-            dim, heads, 4 * dim, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
-        )
-        self.body = nn.TransformerDecoder(layer, layers, norm=nn.LayerNorm(dim))
+        self.body = attention(dim, layers)
         self.leave = nn.Linear(dim, latent_dim)
 
     def forward(self, z: Tensor, tau: Tensor, tokens: Tensor) -> Tensor:

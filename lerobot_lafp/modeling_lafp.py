@@ -25,6 +25,7 @@ from .latent_policy import BehaviorCloningPolicy, FlowPolicy, LatentPolicy, upda
 from .networks import mean_over_valid
 from .observation import Observation, ObservationEncoder, ObservationNormalizer
 from .statistics import RunningMoments
+from .vit import FrozenViT, build_vit, load_vit
 
 logger = logging.getLogger(__name__)
 
@@ -77,13 +78,21 @@ class LAFPPolicy(PreTrainedPolicy):
         backbone = config.pretrained_backbone_weights
         vector_shapes = {**config.vector_shapes, **config.decoder_vector_shapes}
         self.normalizer = ObservationNormalizer(
-            config.camera_shapes, vector_shapes, stats, config.resize_shape, imagenet=backbone is not None
+            config.camera_shapes,
+            vector_shapes,
+            stats,
+            config.resize_shape,
+            imagenet=backbone is not None,
+            vit=_vit(config, load_backbone) if config.vision_encoder == "vit" and config.camera_shapes else None,
+            keep_pixels=bool(config.motion_weight) and config.stage in ("joint", "latent_action"),
         )
-        images = self.normalizer.image_shapes
+        images, patches = self.normalizer.image_shapes, self.normalizer.patch_shapes
         vectors = {key: int(torch.Size(shape).numel()) for key, shape in config.vector_shapes.items()}
 
         def encoder() -> ObservationEncoder:
-            return ObservationEncoder(images, vectors, config.token_dim, config.vision_encoder, backbone, load_backbone)
+            return ObservationEncoder(
+                images, vectors, config.token_dim, config.vision_encoder, backbone, load_backbone, patches
+            )
 
         self.latent_action_model: LatentActionModel | None = None
         self.action_decoder: ActionDecoder | None = None
@@ -110,10 +119,14 @@ class LAFPPolicy(PreTrainedPolicy):
                 pixel_target_size=config.pixel_target_size,
                 idm_input=config.idm_input,
                 motion_grid=config.motion_grid if config.motion_weight else 0,
+                patch_shapes=patches,
+                idm_network=config.idm_network,
+                latent_tokens=config.latent_tokens,
             )
             if config.action_dim is not None:
+                seen = self._decoder_obs_dim(self.latent_action_model.encoder.num_tokens)
                 self.action_decoder = ActionDecoder(
-                    *chunk_shape, config.horizon, config.action_dim, config.decoder_dim, self._decoder_obs_dim()
+                    *chunk_shape, config.horizon, config.action_dim, config.decoder_dim, seen
                 )
         self.latent_policy = self._build_policy(encoder(), chunk_shape)
         self.average_policy = copy.deepcopy(self.latent_policy) if config.ema_decay else None
@@ -133,12 +146,11 @@ class LAFPPolicy(PreTrainedPolicy):
             error_of=config.flow_loss,
         )
 
-    def _decoder_obs_dim(self) -> int:
+    def _decoder_obs_dim(self, num_tokens: int) -> int:
         """Width of what the decoder reads beside latents: the history's tokens, and states new in stage 3."""
         config = self.config
         if not config.decoder_observation:
             return 0
-        num_tokens = len(config.camera_shapes) + len(config.vector_shapes)
         extra = sum(torch.Size(shape).numel() for shape in config.decoder_vector_shapes.values())
         return config.n_obs_steps * num_tokens * config.token_dim + extra
 
@@ -464,6 +476,17 @@ class LAFPPolicy(PreTrainedPolicy):
         return model
 
 
+def _vit(config: LAFPConfig, load: bool) -> FrozenViT:
+    """The frozen ViT of ``config``, with the weights it was published with or without any; its own configuration
+    becomes part of ``config``."""
+    if load or config.backbone_config is None:
+        assert config.pretrained_backbone_weights is not None
+        config.backbone_config, model = load_vit(config.pretrained_backbone_weights)
+    else:
+        model = build_vit(config.backbone_config)
+    return FrozenViT(model, config.backbone_config, config.backbone_grid)
+
+
 def _warn_of_idle_latents(config: LAFPConfig) -> None:
     """Say so if nothing but reconstruction holds the latents: they may then tell what is seen, not what was done."""
     held = (
@@ -483,8 +506,17 @@ def _check_dataset(config: LAFPConfig, meta: Any) -> None:
     """Check labels and chunk against the dataset about to be trained on.
 
     Raises:
-        ValueError: ``labeled_episodes`` belongs to another dataset or is out of range; an episode is too short.
+        ValueError: ``labeled_episodes`` belongs to another dataset or is out of range; an episode is too short; the
+            dataset has another rate than those before it.
     """
+    if config.fps is None:
+        config.fps = float(meta.fps)
+    if config.fps != meta.fps:
+        raise ValueError(
+            f"{meta.repo_id} has {meta.fps} frames per second, but `fps` is {config.fps}, the rate this policy is "
+            "trained at: a latent action would cover another time. Resample the video (lafp import-datasets --fps), or "
+            f"say that it does not matter: --policy.fps={meta.fps}."
+        )
     if config.labeled_episodes is not None:
         if config.labels_repo_id is None:
             config.labels_repo_id = meta.repo_id

@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .networks import mean_over_valid
-from .observation import Observation, shrink
+from .observation import LONGEST_SIDE, Observation, shrink
 from .statistics import RunningMoments
 
-#: Images are enlarged to this shortest side, since DIS matches patches of 8 pixels..
+#: Images are enlarged to this shortest side, since DIS matches patches of 8 pixels; and averaged down to
+#: ``LONGEST_SIDE``, since it is the mean over a few cells that is wanted, and time grows with area.
 _FLOW_SIDE = 64
-#: ..and averaged down to this longest one: it is the mean over a few cells that is wanted, and time grows with area.
-_LONGEST_SIDE = 128
 
 
 class MotionHead(nn.Module):
@@ -76,7 +75,7 @@ def optical_flow(images: Tensor, valid: Tensor, grid: int) -> Tensor:
     out = torch.zeros(*valid.shape, 2 * grid * grid)
     # Presets differ little on small images, and this one is the fastest.
     flow_of = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-    grey = shrink(images.detach(), _LONGEST_SIDE).float().mean(dim=2).cpu().numpy()
+    grey = shrink(images.detach(), LONGEST_SIDE).float().mean(dim=2).cpu().numpy()
     for sample, pair in valid.nonzero().tolist():
         before, after = _to_uint8(grey[sample, pair : pair + 2])
         flow = flow_of.calc(before, after, np.zeros((*before.shape, 2), dtype=np.float32))

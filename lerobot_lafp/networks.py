@@ -29,6 +29,15 @@ class ResidualBlock(nn.Module):
         return x + self.body(self.norm(x) * (1 + scale) + shift)
 
 
+def attention(dim: int, layers: int) -> nn.TransformerDecoder:
+    """Pre-norm blocks in which tokens (n, Q, D) attend to each other and to a memory (n, N, D)."""
+    heads = next(h for h in (8, 4, 2, 1) if dim % h == 0)
+    layer = nn.TransformerDecoderLayer(
+        dim, heads, 4 * dim, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+    )
+    return nn.TransformerDecoder(layer, layers, norm=nn.LayerNorm(dim))
+
+
 def mean_over_valid(error: Tensor, valid: Tensor) -> Tensor:
     """Per-sample losses (B,) whose mean is the mean of ``error`` over its valid entries.
 

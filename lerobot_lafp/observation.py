@@ -1,8 +1,8 @@
 """Cameras and states -> observation tokens (B, T, N, D): the one place where image shapes are tamed.
 
 ``ObservationNormalizer`` is the door: whatever LeRobot hands over (uint8 or float, with or without a time axis)
-leaves it as float tensors of one known shape. ``ObservationEncoder`` makes one token of width ``D`` per camera
-and per state, ``N`` in all, for each of ``T`` frames.
+leaves it as float tensors of one known shape, where there is a frozen ViT as its patch tokens. ``ObservationEncoder``
+makes one token of width ``D`` per camera (or patch) and per state, ``N`` in all, for each of ``T`` frames.
 """
 
 from collections.abc import Mapping
@@ -20,19 +20,27 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF
 
 from .statistics import FixedNormalizer
+from .vit import FrozenViT
 
 #: Up to this many pixels a side an image counts as small: own convolutional encoder, pixels as target.
 SMALL_IMAGE = 128
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-VisionEncoder = Literal["auto", "small_conv", "resnet18"]
+#: Pixels that are kept beside patch tokens, for their motion, have at most this longest side.
+LONGEST_SIDE = 128
+VisionEncoder = Literal["auto", "small_conv", "resnet18", "vit"]
 
 Observation = dict[str, Tensor]
-"""Feature name -> normalised tensor: a camera (B, T, C, H, W), a state (B, T, d)."""
+"""Feature name -> normalised tensor: a camera (B, T, C, H, W), its patch tokens (B, T, P, F), a state (B, T, d)."""
 
 
 def module_key(feature: str) -> str:
     """A feature's name as ``nn.ModuleDict`` takes it (no dots)."""
     return feature.replace(".", "__")
+
+
+def pixels_key(camera: str) -> str:
+    """Where an ``Observation`` keeps the small image of a camera that it holds as patch tokens."""
+    return f"{camera}.pixels"
 
 
 class ObservationNormalizer(nn.Module):
@@ -44,6 +52,8 @@ class ObservationNormalizer(nn.Module):
         stats: The dataset's statistics (`dataset.meta.stats`), read for states only.
         resize_shape: (H, W) to resize images to; unset: as recorded.
         imagenet: Normalise images as ImageNet backbones expect, else to [-1, 1].
+        vit: What turns every image into patch tokens; unset: images stay images.
+        keep_pixels: Keep a small image beside its patch tokens (``pixels_key``).
     """
 
     image_mean: Tensor
@@ -56,8 +66,12 @@ class ObservationNormalizer(nn.Module):
         stats: Mapping[str, dict[str, Any]] | None = None,
         resize_shape: tuple[int, int] | None = None,
         imagenet: bool = False,
+        vit: FrozenViT | None = None,
+        keep_pixels: bool = False,
     ) -> None:
         super().__init__()
+        self.vit = vit
+        self.keep_pixels = keep_pixels
         self.camera_shapes = dict(cameras)
         self.vector_shapes = dict(vectors)
         self.resize_shape = resize_shape
@@ -74,6 +88,11 @@ class ObservationNormalizer(nn.Module):
         size = self.resize_shape
         return {k: (s[0], *(size if size is not None else (s[1], s[2]))) for k, s in self.camera_shapes.items()}
 
+    @property
+    def patch_shapes(self) -> dict[str, tuple[int, int]]:
+        """Camera -> (P, F) of its patch tokens; none without a ViT."""
+        return {} if self.vit is None else dict.fromkeys(self.camera_shapes, (self.vit.num_patches, self.vit.width))
+
     def forward(self, batch: Mapping[str, Tensor]) -> Observation:
         """Normalise every known observation of ``batch``; a missing time axis becomes T = 1.
 
@@ -84,6 +103,8 @@ class ObservationNormalizer(nn.Module):
         out: Observation = {}
         for key, shape in self.camera_shapes.items():
             out[key] = self._image(self._take(batch, key, shape), key)
+        if self.vit is not None:
+            out = self._as_patches(self.vit, out)
         for key, shape in self.vector_shapes.items():
             x = self._take(batch, key, shape).to(self.image_mean.dtype)
             out[key] = rearrange(self.vectors[module_key(key)](x), "b t ... -> b t (...)")
@@ -120,6 +141,18 @@ class ObservationNormalizer(nn.Module):
         if self.resize_shape is not None and tuple(x.shape[-2:]) != tuple(self.resize_shape):
             x = TF.resize(x, list(self.resize_shape), antialias=True)
         return rearrange((x - self.image_mean) / self.image_std, "(b t) c h w -> b t c h w", t=frames)
+
+    def _as_patches(self, vit: FrozenViT, images: Observation) -> Observation:
+        """Every camera's patch tokens, (B, T, P, F), by one call of the ViT for all cameras of a size."""
+        out: Observation = (
+            {pixels_key(k): shrink(x, LONGEST_SIDE) for k, x in images.items()} if self.keep_pixels else {}
+        )
+        for size in {x.shape[-2:] for x in images.values()}:
+            alike = {key: x for key, x in images.items() if x.shape[-2:] == size}
+            tokens = vit(torch.cat([x.flatten(0, 1) for x in alike.values()]))
+            parts = tokens.split([x.shape[:2].numel() for x in alike.values()])
+            out |= {key: p.unflatten(0, x.shape[:2]) for (key, x), p in zip(alike.items(), parts, strict=True)}
+        return out
 
 
 class SmallConvEncoder(nn.Sequential):
@@ -205,8 +238,20 @@ def _read_backbone(weights: str) -> dict[str, Tensor]:
     return dict(state)
 
 
+class PatchEncoder(nn.Module):
+    """A ViT's patch tokens (n, P, F) -> (n, P, D): one linear map, and where in the image each lies."""
+
+    def __init__(self, patches: int, width: int, token_dim: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(width, token_dim)
+        self.position = nn.Parameter(0.02 * torch.randn(patches, token_dim))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.project(tokens) + self.position
+
+
 class ObservationEncoder(nn.Module):
-    """Observations -> tokens (B, T, N, D): one per camera and one per state, in the order of ``keys``.
+    """Observations -> tokens (B, T, N, D): one per camera or patch and one per state, in the order of ``keys``.
 
     Args:
         image_shapes: Camera -> (C, H, W) as the normaliser hands it over.
@@ -215,6 +260,10 @@ class ObservationEncoder(nn.Module):
         vision_encoder: ``auto`` takes ``small_conv`` up to ``SMALL_IMAGE`` pixels a side.
         backbone_weights: See ``ResNetEncoder``.
         load_backbone: See ``ResNetEncoder``.
+        patch_shapes: Cameras that come as patch tokens -> (P, F).
+
+    Attributes:
+        num_tokens: N, tokens per frame.
     """
 
     def __init__(
@@ -225,13 +274,18 @@ class ObservationEncoder(nn.Module):
         vision_encoder: VisionEncoder = "auto",
         backbone_weights: str | None = None,
         load_backbone: bool = True,
+        patch_shapes: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
         super().__init__()
         self.keys = [*image_shapes, *vectors]
         self.token_dim = token_dim
-        self.cameras = set(image_shapes)
+        patch_shapes = patch_shapes or {}
+        self.num_tokens = sum(patch_shapes[key][0] if key in patch_shapes else 1 for key in self.keys)
         encoders: dict[str, nn.Module] = {}
         for key, shape in image_shapes.items():
+            if key in patch_shapes:
+                encoders[key] = PatchEncoder(*patch_shapes[key], token_dim)
+                continue
             small = vision_encoder == "small_conv" or (vision_encoder == "auto" and max(shape[1:]) <= SMALL_IMAGE)
             encoders[key] = (
                 SmallConvEncoder(shape, token_dim)
@@ -242,20 +296,14 @@ class ObservationEncoder(nn.Module):
             encoders[key] = nn.Sequential(nn.Linear(width, token_dim), nn.SiLU(), nn.Linear(token_dim, token_dim))
         self.encoders = nn.ModuleDict({module_key(key): module for key, module in encoders.items()})
 
-    @property
-    def num_tokens(self) -> int:
-        """N, tokens per frame."""
-        return len(self.keys)
-
     def forward(self, observation: Observation) -> Tensor:
         """Encode every frame of ``observation``: -> (B, T, N, D)."""
         tokens = []
         for key in self.keys:
             x = observation[key]
-            frames = x.shape[1]
             flat = self.encoders[module_key(key)](rearrange(x, "b t ... -> (b t) ..."))
-            tokens.append(rearrange(flat, "(b t) d -> b t d", t=frames))
-        return torch.stack(tokens, dim=2)
+            tokens.append(flat.reshape(*x.shape[:2], -1, self.token_dim))
+        return torch.cat(tokens, dim=2)
 
 
 def select_frames(observation: Observation, index: list[int]) -> Observation:

@@ -203,7 +203,8 @@ def make_meta() -> Callable[..., SimpleNamespace]:
 
     def build(lengths: Sequence[int], repo_id: str = "me/pick") -> SimpleNamespace:
         episodes = {"length": list(lengths)}
-        return SimpleNamespace(repo_id=repo_id, total_episodes=len(lengths), episodes=episodes, features={})
+        meta = {"total_episodes": len(lengths), "episodes": episodes, "features": {}, "fps": 10}
+        return SimpleNamespace(repo_id=repo_id, **meta)
 
     return build
 

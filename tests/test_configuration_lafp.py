@@ -98,6 +98,11 @@ def test_a_word_that_is_no_choice_is_refused(option: str, tmp_path: Path, capsys
         ({"n_obs_steps": 0}, r"`n_obs_steps` must be at least 1"),
         ({"num_latents": 0}, r"`num_latents` must be at least 1"),
         ({"frame_offset": -2, "num_latents": -2}, r"`frame_offset` must be at least 1"),
+        ({"frame_offset_s": 0.2}, r"`frame_offset_s` needs the dataset's rate.*add --policy\.fps"),
+        ({"frame_offset_s": 0.04, "fps": 10.0}, r"`frame_offset_s` \(0\.04\) is less than one frame.*at least 0\.100"),
+        ({"frame_offset_range": (3, 4), "stage": "latent_action"}, r"`frame_offset_range` must hold `frame_offset`"),
+        ({"frame_offset_range": (0, 4), "stage": "latent_action"}, r"`frame_offset_range`.*1 <= least"),
+        ({"frame_offset_range": (1, 4)}, r"`frame_offset_range` is for stage latent_action on its own"),
         ({"labeled_episodes": []}, r"`labeled_episodes` is empty.*--policy\.labeled_episodes=\[0,3,7\].*leave it out"),
         ({"labeled_episodes": [1, 1]}, r"`labeled_episodes` must be distinct.*\[1, 1\]"),
         ({"labeled_episodes": [0, -1]}, r"`labeled_episodes` must be distinct.*0 or more"),
@@ -130,6 +135,13 @@ def test_a_bad_option_names_the_field_and_the_mend(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         make_config(**options)
+
+
+def test_seconds_become_frames_at_the_datasets_rate(make_config: Callable[..., LAFPConfig]) -> None:
+    config = make_config(frame_offset_s=0.3, fps=30.0)
+    assert (config.frame_offset, config.horizon, config.num_latents) == (9, 18, 2)
+    again = dataclasses.replace(config, num_latents=3)
+    assert (again.frame_offset, again.horizon) == (9, 27)
 
 
 @pytest.mark.parametrize(

@@ -784,6 +784,20 @@ def test_labels_and_chunks_that_fit_the_dataset_pass(
         assert config.labels_repo_id == "me/pick", "from now on the list belongs to this dataset"
 
 
+def test_a_dataset_of_another_rate_is_refused(
+    make_config: Callable[..., LAFPConfig], make_meta: Callable[..., SimpleNamespace]
+) -> None:
+    config = make_config()
+    LAFPPolicy(config, dataset_meta=make_meta([9, 9]))
+    assert config.fps == 10, "the first dataset's"
+    faster = make_meta([9, 9])
+    faster.fps = 30
+    with pytest.raises(ValueError, match=r"30 frames per second, but `fps` is 10\.0.*--policy\.fps=30"):
+        LAFPPolicy(config, dataset_meta=faster)
+    config.fps = 30
+    LAFPPolicy(config, dataset_meta=faster)
+
+
 @pytest.mark.parametrize(
     ("options", "warned"),
     [

@@ -85,6 +85,7 @@ def probe_config(config: LAFPConfig) -> LAFPConfig:
         stage="joint",
         num_latents=count,
         horizon=count * config.frame_offset,
+        frame_offset_range=None,
         labeled_episodes=None,
         hold_last_frame=False,
     )
@@ -233,10 +234,12 @@ def _codes(bottleneck: VectorQuantized, z: Tensor) -> Tensor:
 
 
 def _features(present: Observation, states: list[str]) -> Tensor:
-    """The present frame's normalised states as one vector; where there are none, small versions of its images."""
+    """The present frame's normalised states as one vector; where there are none, small versions of its images, or the
+    mean patch token of each."""
     if states:
         return torch.cat([present[key] for key in states], dim=1)
-    return torch.cat([F.adaptive_avg_pool2d(x, FEATURE_SIZE).flatten(1) for x in present.values()], dim=1)
+    small = [x.mean(dim=1) if x.ndim == 3 else F.adaptive_avg_pool2d(x, FEATURE_SIZE) for x in present.values()]
+    return torch.cat([x.flatten(1) for x in small], dim=1)
 
 
 def _policy_latents(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from lerobot.configs import parser
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -27,6 +28,7 @@ _OWNER = {
     "latent_action_model.": 0,
     "latent_policy.": 1,
     "average_policy.": 1,
+    "task_encoder.": 1,
     "action_decoder.": 2,
     "chunk_moments.": 2,
 }
@@ -64,6 +66,8 @@ _FIXED_OPTIONS = (
         "policy_dim",
         "policy_layers",
         "prediction",
+        "task_encoder",
+        "text_model",
     ],
     ["decoder_observation", "decoder_dim", "relative_actions"],
 )
@@ -90,6 +94,7 @@ def load_weights(policy: "LAFPPolicy", file: str) -> None:
     steps = state["stage_steps"].tolist()
     _refuse_changed_options(policy.config, Path(file).with_name("config.json"), steps)
     own = policy.state_dict()
+    _append_new_tasks(state, own)
     kept = {name: tensor for name, tensor in state.items() if _fits(own, name, tensor)}
     unfit = [name for name in {*own, *state} - set(kept) if not _may_differ(policy, name, state, steps)]
     if unfit:
@@ -112,6 +117,13 @@ def _refuse_changed_options(config: LAFPConfig, saved_config: Path, steps: list[
                     f"{stage} cannot change it afterwards. Leave out --policy.{name}, or train stage {stage} again "
                     "from a checkpoint that has not been through it."
                 )
+
+
+def _append_new_tasks(state: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+    """Tasks that this run adds stand in ``own`` behind those of the checkpoint."""
+    name = "task_encoder.table"
+    if name in state and name in own and len(state[name]) < len(own[name]):
+        state[name] = torch.cat([state[name], own[name][len(state[name]) :].to(state[name])])
 
 
 def _fits(own: dict[str, Tensor], name: str, tensor: Tensor) -> bool:

@@ -94,6 +94,14 @@ class LAFPConfig(PreTrainedConfig):
         backbone_config: What ``transformers`` needs to build the ViT again. Filled in by the first training run.
         token_dim: Width of an observation token.
 
+        task_encoder: How the policy reads the task in words: by its ``words``, hashed, which needs no download; by a
+            frozen text ``model``; or not at all, ``none``. ``auto``: by ``text_model`` if there is one, else by words
+            where the dataset has several tasks. Settled by the first run that trains the policy.
+        text_model: For ``model``: a folder that ``transformers`` saved, tokenizer included, or a repository of the
+            Hub. Its vectors of ``tasks`` then lie in every checkpoint; itself it is needed for other tasks alone.
+        tasks: Tasks that the policy was trained on, filled in; any other is warned of.
+        text_dim: Width of the text model's vectors. Filled in.
+
         latent_dim: ``Dz`` (paper: 128; narrow latents measured better on continuous control).
         bottleneck: ``continuous``, or ``vq``, a codebook kept by moving averages (paper, section 3.1).
         codebook_size: Codes per codebook of ``vq``.
@@ -187,6 +195,12 @@ class LAFPConfig(PreTrainedConfig):
     backbone_grid: int = 4
     backbone_config: dict[str, Any] | None = None
     token_dim: int = 128
+
+    # Tasks in words.
+    task_encoder: Literal["auto", "none", "words", "model"] = "auto"
+    text_model: str | None = None
+    tasks: list[str] | None = None
+    text_dim: int | None = None
 
     # Stage 1: latent actions.
     latent_dim: int = 16
@@ -331,6 +345,15 @@ class LAFPConfig(PreTrainedConfig):
         if self.resize_shape is not None and min(self.resize_shape) < 8:
             raise ValueError(f"`resize_shape` must be at least 8 pixels a side, got {self.resize_shape}.")
         self._check_backbone()
+        if self.task_encoder == "model" and not self.text_model:
+            raise ValueError(
+                "`task_encoder=model` needs a text model: --policy.text_model=FOLDER or a repository of the Hub (e.g. "
+                "sentence-transformers/all-MiniLM-L6-v2). --policy.task_encoder=words needs none."
+            )
+        if self.text_model and self.task_encoder not in ("auto", "model"):
+            raise ValueError(
+                f"`text_model` is not read with `task_encoder={self.task_encoder}`: leave one of them out."
+            )
         if self.latent_dim % self.latent_tokens:
             raise ValueError(f"`latent_tokens` ({self.latent_tokens}) must divide `latent_dim` ({self.latent_dim}).")
         if self.latent_tokens > 1 and self.idm_network != "transformer":
@@ -466,6 +489,28 @@ class LAFPConfig(PreTrainedConfig):
     def vector_shapes(self) -> dict[str, tuple[int, ...]]:
         """States (robot and environment) that stages 1 and 2 read -> shape."""
         return {k: s for k, s in self._vector_features.items() if self._is_latent_feature(k)}
+
+    @property
+    def reads_task(self) -> bool:
+        """Whether the task in words is one of the policy's observations; not before ``task_encoder`` is settled."""
+        return self.task_encoder in ("words", "model")
+
+    def take_tasks(self, tasks: list[str]) -> int:
+        """Settle ``task_encoder`` by the tasks of the dataset that the policy is about to be trained on, and add them
+        to ``tasks``.
+
+        Returns:
+            How many there were before.
+        """
+        if self.task_encoder == "auto":
+            if self.text_model:
+                self.task_encoder = "model"
+            else:
+                self.task_encoder = "words" if len(tasks) > 1 else "none"
+        before = list(self.tasks or [])
+        if self.reads_task:
+            self.tasks = [*before, *(task for task in tasks if task not in set(before))]
+        return len(before)
 
     @property
     def decoder_vector_shapes(self) -> dict[str, tuple[int, ...]]:

@@ -25,6 +25,7 @@ from .latent_policy import BehaviorCloningPolicy, FlowPolicy, LatentPolicy, upda
 from .networks import mean_over_valid
 from .observation import Observation, ObservationEncoder, ObservationNormalizer
 from .statistics import RunningMoments
+from .task import TASK, TaskEncoder, encode_tasks
 from .vit import FrozenViT, build_vit, load_vit
 
 logger = logging.getLogger(__name__)
@@ -59,9 +60,14 @@ class LAFPPolicy(PreTrainedPolicy):
             config.action_dim = config.action_feature.shape[0]
         if config.motion_weight is None:
             config.motion_weight = 0.0 if config.labels_in_stage_1 else 1.0
+        known_tasks = len(config.tasks or [])
         if dataset_meta is not None:
             _check_dataset(config, dataset_meta)
             _warn_of_idle_latents(config)
+            if config.stage in ("joint", "latent_policy"):
+                known_tasks = config.take_tasks([str(task) for task in dataset_meta.tasks.index])
+        # Of the tasks of a checkpoint the vectors follow with its weights.
+        self.task_encoder = _task_encoder(config, 0 if load_backbone else known_tasks)
         self._build(config, dataset_stats, load_backbone)
         # Optimiser steps that each stage of ``STAGES`` has been trained for: who may act, who may build on whom.
         self.register_buffer("stage_steps", torch.zeros(len(STAGES), dtype=torch.long))
@@ -89,11 +95,12 @@ class LAFPPolicy(PreTrainedPolicy):
         images, patches = self.normalizer.image_shapes, self.normalizer.patch_shapes
         vectors = {key: int(torch.Size(shape).numel()) for key, shape in config.vector_shapes.items()}
 
-        def encoder() -> ObservationEncoder:
+        def encoder(task: Mapping[str, int]) -> ObservationEncoder:
             return ObservationEncoder(
-                images, vectors, config.token_dim, config.vision_encoder, backbone, load_backbone, patches
+                images, {**vectors, **task}, config.token_dim, config.vision_encoder, backbone, load_backbone, patches
             )
 
+        task = {} if self.task_encoder is None else {TASK: self.task_encoder.width}
         self.latent_action_model: LatentActionModel | None = None
         self.action_decoder: ActionDecoder | None = None
         self.chunk_moments: RunningMoments | None = None
@@ -105,7 +112,7 @@ class LAFPPolicy(PreTrainedPolicy):
             self.chunk_moments = RunningMoments(config.action_dim)
         else:
             self.latent_action_model = LatentActionModel(
-                encoder(),
+                encoder({}),
                 images,
                 vectors,
                 latent_dim=config.latent_dim,
@@ -124,11 +131,11 @@ class LAFPPolicy(PreTrainedPolicy):
                 latent_tokens=config.latent_tokens,
             )
             if config.action_dim is not None:
-                seen = self._decoder_obs_dim(self.latent_action_model.encoder.num_tokens)
+                seen = self._decoder_obs_dim(self.latent_action_model.encoder.num_tokens + len(task))
                 self.action_decoder = ActionDecoder(
                     *chunk_shape, config.horizon, config.action_dim, config.decoder_dim, seen
                 )
-        self.latent_policy = self._build_policy(encoder(), chunk_shape)
+        self.latent_policy = self._build_policy(encoder(task), chunk_shape)
         self.average_policy = copy.deepcopy(self.latent_policy) if config.ema_decay else None
 
     def _build_policy(self, encoder: ObservationEncoder, chunk_shape: tuple[int, int]) -> LatentPolicy:
@@ -225,6 +232,7 @@ class LAFPPolicy(PreTrainedPolicy):
             refuse_stale_labels(self, self._labels_to_check)
             self._labels_to_check = None
         data = read_batch(batch, self.config, self.normalizer)
+        data.history = self.with_task(data.history, batch.get(TASK))
         losses = self._action_flow_losses(data) if self.chunk_moments is not None else self._stage_losses(data)
         if optimizing:
             self._update_due = True
@@ -383,7 +391,7 @@ class LAFPPolicy(PreTrainedPolicy):
                 frames.appendleft(batch[key])
         if not self._chunk:
             history = {key: torch.stack(list(frames), dim=1) for key, frames in self._history.items()}
-            actions = self._act(history, noise)
+            actions = self._act(history, batch.get(TASK), noise)
             self._chunk.extend(actions[:, : self.config.n_action_steps].unbind(dim=1))
         return self._chunk.popleft()
 
@@ -405,10 +413,24 @@ class LAFPPolicy(PreTrainedPolicy):
             x = batch[key] if batch[key].ndim == len(shape) + 2 else batch[key].unsqueeze(1)
             x = x[:, -steps:]
             history[key] = torch.cat([x[:, :1]] * (steps - x.shape[1]) + [x], dim=1)
-        return self._act(history, noise)
+        return self._act(history, batch.get(TASK), noise)
 
-    def _act(self, raw: dict[str, Tensor], noise: Tensor | None) -> Tensor:
-        history = self.normalizer(raw)
+    def with_task(self, history: Observation, tasks: Any) -> Observation:
+        """``history`` and the vector of each sample's task in words, if the policy reads it (``task_encoder``).
+
+        Args:
+            history: Every tensor (B, T, ..).
+            tasks: One for all, one a sample, or None, which counts as a task without words.
+        """
+        if self.task_encoder is None or not history:
+            return history
+        like = next(iter(history.values()))
+        words = [tasks or ""] * len(like) if tasks is None or isinstance(tasks, str) else list(tasks)
+        vectors = self.task_encoder(words, self.normalizer.image_mean)
+        return {**history, TASK: vectors.unsqueeze(1).expand(-1, like.shape[1], -1)}
+
+    def _act(self, raw: dict[str, Tensor], tasks: Any, noise: Tensor | None) -> Tensor:
+        history = self.with_task(self.normalizer(raw), tasks)
         tokens = self.acting_policy.observe(history)
         z = self.acting_policy.sample(
             tokens, self.acting_policy.noise(tokens.shape[0], tokens) if noise is None else noise
@@ -474,6 +496,23 @@ class LAFPPolicy(PreTrainedPolicy):
     def _load_as_safetensor(cls, model: Self, model_file: str, map_location: str, strict: bool) -> Self:
         load_weights(model, model_file)
         return model
+
+
+def _task_encoder(config: LAFPConfig, known: int) -> TaskEncoder | None:
+    """What reads ``config.tasks``, of which the vectors of the first ``known`` are still to be loaded."""
+    if not config.reads_task:
+        return None
+    tasks = list(config.tasks or [])
+    table = None
+    if config.task_encoder == "model":
+        assert config.text_model is not None
+        new = encode_tasks(config.text_model, tasks[known:]) if len(tasks) > known else None
+        if new is not None:
+            config.text_dim = new.shape[1]
+        assert config.text_dim is not None
+        rows = torch.zeros(known, config.text_dim)
+        table = rows if new is None else torch.cat([rows, new])
+    return TaskEncoder(tasks, config.text_model, table)
 
 
 def _vit(config: LAFPConfig, load: bool) -> FrozenViT:

@@ -5,67 +5,28 @@ repository is not needed any more.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF
 
+from .pretrained import load_pretrained, transformers_library
+
+KIND = "ViT"
+
 
 def load_vit(source: str) -> tuple[dict[str, Any], nn.Module]:
-    """Read a ViT with its weights.
-
-    Args:
-        source: A folder as ``save_pretrained`` writes it, or a repository of the Hub.
-
-    Returns:
-        Its configuration, and the model.
-
-    Raises:
-        ImportError: ``transformers`` is not installed.
-        ValueError: There is no such ViT, it cannot be fetched, its weights are no safetensors or not all there.
-    """
-    transformers = _transformers()
-    mend = f"Check `pretrained_backbone_weights={source}`: it must be a folder with config.json and model.safetensors"
-    try:
-        model, report = transformers.AutoModel.from_pretrained(
-            source, use_safetensors=True, trust_remote_code=False, output_loading_info=True, dtype=torch.float32
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        offline = "" if Path(source).expanduser().exists() else ", or a repository that this machine can reach"
-        raise ValueError(
-            f"The ViT {source} cannot be loaded: {reason}. {mend}{offline}. Where there is no network, copy such a "
-            "folder there and give its path."
-        ) from error
-    missing = sorted(k for k in report["missing_keys"] if not k.startswith(("pooler.", "mask_token")))
-    if missing or report["mismatched_keys"]:
-        raise ValueError(
-            f"The ViT {source} lacks weights that its configuration asks for ({(missing or ['shapes'])[0]}, "
-            f"{len(missing) + len(report['mismatched_keys'])} in all), which would be random. {mend} of one model."
-        )
-    return model.config.to_dict(), model
+    """Configuration and model of a ViT with its weights; see ``load_pretrained``."""
+    return load_pretrained(source, KIND, "pretrained_backbone_weights")
 
 
 def build_vit(config: Mapping[str, Any]) -> nn.Module:
     """The same ViT without its weights, for those of a checkpoint."""
-    transformers = _transformers()
+    transformers = transformers_library(KIND)
     return transformers.AutoModel.from_config(transformers.AutoConfig.for_model(**config))
-
-
-def _transformers() -> Any:
-    try:
-        import transformers
-    except ImportError as error:
-        raise ImportError(
-            "`vision_encoder=vit` reads its ViT with transformers, which is not installed. Install it: "
-            "pip install 'lerobot_policy_lafp[vit]'."
-        ) from error
-    return transformers
 
 
 class FrozenViT(nn.Module):

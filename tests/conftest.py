@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from lerobot.configs import FeatureType, PolicyFeature
@@ -203,7 +204,8 @@ def make_meta() -> Callable[..., SimpleNamespace]:
 
     def build(lengths: Sequence[int], repo_id: str = "me/pick") -> SimpleNamespace:
         episodes = {"length": list(lengths)}
-        meta = {"total_episodes": len(lengths), "episodes": episodes, "features": {}, "fps": 10}
+        tasks = pd.DataFrame({"task_index": [0]}, index=pd.Index(["push"], name="task"))
+        meta = {"tasks": tasks, "total_episodes": len(lengths), "episodes": episodes, "features": {}, "fps": 10}
         return SimpleNamespace(repo_id=repo_id, **meta)
 
     return build

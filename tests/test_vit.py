@@ -118,7 +118,7 @@ def test_without_network_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPat
 
 def test_without_transformers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ImportError, match=r"lerobot_policy_lafp\[vit\]"):
+    with pytest.raises(ImportError, match=r"lerobot_policy_lafp\[transformers\]"):
         load_vit("anything")
 
 

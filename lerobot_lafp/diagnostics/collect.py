@@ -23,6 +23,7 @@ from ..configuration_lafp import STAGES, LAFPConfig
 from ..latent_action_model import LatentActionModel, VectorQuantized
 from ..modeling_lafp import LAFPPolicy
 from ..observation import Observation, select_frames
+from ..task import TASK
 
 #: Flow times at which IDM latents are sent through the policy (``LatentPolicy.align``).
 TAUS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -157,6 +158,7 @@ def collect(
         data, relative = _read(policy, batch)
         parts = _latents(policy, model, data)
         if has_policy:
+            data.history = policy.with_task(data.history, batch.get(TASK))
             parts |= _policy_latents(policy, data, parts["z_idm"], num_samples, generator, taus)
         parts["episodes"] = batch["episode_index"].reshape(-1)
         rows.append({name: x.cpu() for name, x in parts.items()})

@@ -496,19 +496,22 @@ class LAFPConfig(PreTrainedConfig):
         return self.task_encoder in ("words", "model")
 
     def take_tasks(self, tasks: list[str]) -> int:
-        """Settle ``task_encoder`` by the tasks of the dataset that the policy is about to be trained on, and add them
-        to ``tasks``.
+        """Where the policy is about to be trained, settle ``task_encoder`` by the dataset's tasks, and add them to
+        ``tasks``. One that was trained before ``task_encoder`` was settled does not read them.
 
         Returns:
             How many there were before.
         """
-        if self.task_encoder == "auto":
-            if self.text_model:
-                self.task_encoder = "model"
-            else:
-                self.task_encoder = "words" if len(tasks) > 1 else "none"
         before = list(self.tasks or [])
-        if self.reads_task:
+        if self.stage == "latent_action":
+            return len(before)
+        if self.task_encoder == "auto" and self.stage == "action_decoder":
+            self.task_encoder = "none"
+        elif self.task_encoder == "auto" and self.text_model:
+            self.task_encoder = "model"
+        elif self.task_encoder == "auto":
+            self.task_encoder = "words" if len(tasks) > 1 else "none"
+        if self.reads_task and self.stage != "action_decoder":
             self.tasks = [*before, *(task for task in tasks if task not in set(before))]
         return len(before)
 

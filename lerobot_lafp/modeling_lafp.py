@@ -64,8 +64,7 @@ class LAFPPolicy(PreTrainedPolicy):
         if dataset_meta is not None:
             _check_dataset(config, dataset_meta)
             _warn_of_idle_latents(config)
-            if config.stage in ("joint", "latent_policy"):
-                known_tasks = config.take_tasks([str(task) for task in dataset_meta.tasks.index])
+            known_tasks = config.take_tasks([str(task) for task in dataset_meta.tasks.index])
         # Of the tasks of a checkpoint the vectors follow with its weights.
         self.task_encoder = _task_encoder(config, 0 if load_backbone else known_tasks)
         self._build(config, dataset_stats, load_backbone)

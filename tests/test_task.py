@@ -111,6 +111,7 @@ def test_a_damaged_tokenizer_is_named(text_model: Callable[..., Path]) -> None:
         ({"task_encoder": "none"}, [LEFT, RIGHT], "none"),
         ({"stage": "latent_policy"}, [LEFT, RIGHT], "words"),
         ({"stage": "latent_action"}, [LEFT, RIGHT], "auto"),
+        ({"stage": "action_decoder"}, [LEFT, RIGHT], "none"),
     ],
 )
 def test_what_reads_the_task_is_settled_by_the_dataset(

@@ -20,6 +20,7 @@ from .action_decoder import ActionDecoder
 from .batch import TrainingBatch, read_batch
 from .checkpoint import labels_record, load_weights, refuse_resume_of_another_stage, refuse_stale_labels
 from .configuration_lafp import STAGES, LAFPConfig
+from .distributed import sum_of_all, sum_while_training
 from .latent_action_model import LatentActionModel
 from .latent_policy import BehaviorCloningPolicy, FlowPolicy, LatentPolicy, update_average
 from .networks import mean_over_valid
@@ -29,6 +30,15 @@ from .task import TASK, TaskEncoder, encode_tasks
 from .vit import FrozenViT, build_vit, load_vit
 
 logger = logging.getLogger(__name__)
+
+#: Repeated blocks, ours and those of ViTs.
+_FSDP_UNITS = {
+    "ResidualBlock",
+    "TransformerDecoderLayer",
+    "Dinov2Layer",
+    "Dinov2WithRegistersLayer",
+    "DINOv3ViTLayer",
+}
 
 
 class LAFPPolicy(PreTrainedPolicy):
@@ -161,6 +171,11 @@ class LAFPPolicy(PreTrainedPolicy):
         return config.n_obs_steps * num_tokens * config.token_dim + extra
 
     @property
+    def _no_split_modules(self) -> list[str]:
+        """What accelerate's FSDP shards as one: names of classes, which it wants to find here."""
+        return sorted({type(m).__name__ for m in self.modules()} & _FSDP_UNITS)
+
+    @property
     def acting_policy(self) -> LatentPolicy:
         """What acts: the average of the weights that training goes through, where one is kept."""
         return self.latent_policy if self.average_policy is None else self.average_policy
@@ -235,7 +250,7 @@ class LAFPPolicy(PreTrainedPolicy):
         losses = self._action_flow_losses(data) if self.chunk_moments is not None else self._stage_losses(data)
         if optimizing:
             self._update_due = True
-            self._saw_labels = self.config.decoder_input != "none" and bool(data.labeled.any())
+            self._saw_labels = self.config.decoder_input != "none" and int(sum_of_all(data.labeled.sum())) > 0
         total = torch.stack(list(losses.values())).sum(dim=0)
         report = {name: loss.mean().item() for name, loss in losses.items()}
         return (total if reduction == "none" else total.mean()), report
@@ -281,9 +296,8 @@ class LAFPPolicy(PreTrainedPolicy):
         decoder = self.action_decoder
         assert decoder is not None
         rows = data.labeled.any(dim=1)
+        rows[0] |= ~rows.any()  # no label in this batch: a zero that stays on the graph, for ``backward``
         loss = torch.zeros_like(rows, dtype=data.actions.dtype)
-        if not bool(rows.any()):  # no label in this batch; the zero stays on the graph, for ``backward``
-            return loss + 0.0 * sum(p.sum() for p in decoder.parameters())
         history = {key: x[rows] for key, x in data.history.items()}
         with torch.set_grad_enabled(self.config.finetune_policy and torch.is_grad_enabled()):
             policy = self.latent_policy if self.config.finetune_policy else self.acting_policy
@@ -293,7 +307,8 @@ class LAFPPolicy(PreTrainedPolicy):
         actions = data.actions_of_chunk(self.config.relative_actions)[rows]
         # Weighted so that the batch's mean stays the mean over labelled samples.
         part = decoder.loss(z, observation, actions, data.labeled[rows])
-        return loss.masked_scatter(rows, part * (rows.numel() / part.numel()))
+        samples, parts = sum_while_training(torch.stack([torch.ones_like(rows), rows]).sum(dim=1))
+        return loss.masked_scatter(rows, part * (samples / parts))
 
     def _decoder_latents(self, policy: LatentPolicy, tokens: Tensor, z_idm: Tensor | None) -> Tensor:
         """The latents that the decoder is trained on (``decoder_input``)."""

@@ -5,6 +5,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from .distributed import sum_while_training
+
 
 def mlp(in_dim: int, hidden: int, out_dim: int, layers: int = 3) -> nn.Sequential:
     """A plain perceptron of ``layers`` linear layers with SiLU between them."""
@@ -41,11 +43,14 @@ def attention(dim: int, layers: int) -> nn.TransformerDecoder:
 def mean_over_valid(error: Tensor, valid: Tensor) -> Tensor:
     """Per-sample losses (B,) whose mean is the mean of ``error`` over its valid entries.
 
+    Where several processes train, their means' mean is that over the valid entries of all.
+
     Args:
         error: (B, ..).
         valid: Boolean, broadcastable to ``error``. What is not valid does not count, whatever it holds.
     """
     valid = valid.expand_as(error)
     kept = torch.where(valid, error, torch.zeros_like(error))
-    share = valid.sum().clamp(min=1) / error.shape[0]
+    count, samples = sum_while_training(torch.stack([valid.sum(), valid.new_tensor(len(error), dtype=torch.long)]))
+    share = count.clamp(min=1) / samples
     return kept.flatten(1).sum(dim=1) / share

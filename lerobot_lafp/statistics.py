@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from .distributed import bounds, moments
+
 #: Below this, a dimension counts as constant and is only centred, never blown up.
 MIN_SCALE = 1e-6
 
@@ -51,11 +53,13 @@ class RunningMoments(nn.Module):
     @torch.no_grad()
     def update(self, rows: Tensor) -> None:
         """Merge ``rows`` (N, dim) into the estimate (the parallel variance formula of Chan et al.)."""
-        seen, new = int(self.count), rows.shape[0]
-        if new == 0 or seen >= self.max_count:
+        seen = int(self.count)
+        if seen >= self.max_count:
+            return
+        new, mean, variance = moments(rows)
+        if new == 0:
             return
         total = seen + new
-        mean, variance = rows.mean(dim=0), rows.var(dim=0, unbiased=False)
         delta = mean - self.mean
         spread = variance * new + (self.variance * seen if seen else 0) + delta**2 * (seen * new / total)
         self.mean.copy_(self.mean + delta * (new / total) if seen else mean)
@@ -96,14 +100,16 @@ class LatentStatistics(nn.Module):
     @torch.no_grad()
     def update(self, z: Tensor) -> None:
         """Take in the valid latents ``z`` (N, Dz) of one batch."""
-        if z.shape[0] < 2:
+        z = z.to(self.low.dtype)
+        count, _, variance = moments(z)
+        if count < 2:
             return
+        low, high = bounds(z)
         seen = int(self.updates)
         weight = 1 - min(self.decay, seen / (seen + 1))  # a plain mean at first, then a moving average
-        z = z.to(self.low.dtype)
-        self.low.lerp_(z.amin(dim=0), weight)
-        self.high.lerp_(z.amax(dim=0), weight)
-        self.variance.lerp_(z.var(dim=0), weight)
+        self.low.lerp_(low, weight)
+        self.high.lerp_(high, weight)
+        self.variance.lerp_(variance * (count / (count - 1)), weight)
         self.updates += 1
 
     @property

@@ -12,8 +12,9 @@ from lerobot.configs import parser
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn import Module
 
-from .configuration_lafp import LATENT_ACTION, STAGES, LAFPConfig
+from .configuration_lafp import LATENT_ACTION, STAGES, LAFPConfig, encoded_camera
 
 if TYPE_CHECKING:
     from .modeling_lafp import LAFPPolicy
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 #: Where a labelled dataset says whose labels it holds.
 LABELS_RECORD = "meta/latent_action.json"
+#: Where one whose cameras are a ViT's features says by which checkpoint.
+FEATURES_RECORD = "meta/vit_features.json"
 
 #: Prefix of a weight's name -> position in ``stage_steps`` of the stage that trains it.
 _OWNER = {
@@ -197,7 +200,6 @@ def latent_fingerprint(policy: "LAFPPolicy") -> str:
     assert model is not None
     options = ("frame_offset", "num_latents", "hold_last_frame", "idm_input", "resize_shape")
     observed = sorted([*config.camera_shapes, *config.vector_shapes])
-    found = hashlib.sha256(json.dumps([observed, *(getattr(config, name) for name in options)]).encode())
     parts = {
         "encoder": model.encoder,
         "idm": model.idm,
@@ -205,6 +207,18 @@ def latent_fingerprint(policy: "LAFPPolicy") -> str:
         "statistics": model.statistics,
         "normalizer": policy.normalizer,
     }
+    return _fingerprint([observed, *(getattr(config, name) for name in options)], parts)
+
+
+def feature_fingerprint(policy: "LAFPPolicy") -> str:
+    """Sixteen hexadecimal digits that change when a ViT's features of an image do."""
+    config, vit = policy.config, policy.normalizer.vit
+    assert vit is not None
+    return _fingerprint([config.resize_shape, config.backbone_grid], {"vit": vit})
+
+
+def _fingerprint(options: list[Any], parts: Mapping[str, Module]) -> str:
+    found = hashlib.sha256(json.dumps(options).encode())
     for part, module in parts.items():
         for name, tensor in sorted(module.state_dict().items()):
             found.update(f"{part}.{name}".encode())
@@ -239,3 +253,28 @@ def refuse_stale_labels(policy: "LAFPPolicy", record: Mapping[str, Any]) -> None
             "hold_last_frame changed. Label it again with this checkpoint (lafp label), or infer latents while "
             "training: --policy.latent_labels=false."
         )
+
+
+def encoded_cameras(dataset_meta: Any | None) -> dict[str, str]:
+    """Cameras that a dataset holds as features of a ViT -> that ViT's ``feature_fingerprint``."""
+    features = {} if dataset_meta is None else dataset_meta.features
+    return {key: str(ft["info"]["vit"]) for key, ft in features.items() if encoded_camera(ft) is not None}
+
+
+def refuse_stale_features(policy: "LAFPPolicy", cameras: Mapping[str, str]) -> None:
+    """Refuse to learn from features of another ViT than the policy acts with.
+
+    Args:
+        policy: About to be trained.
+        cameras: See ``encoded_cameras``.
+
+    Raises:
+        ValueError: They are of another ViT, grid or resolution.
+    """
+    own = feature_fingerprint(policy) if cameras and policy.normalizer.vit is not None else ""
+    for key, found in cameras.items():
+        if found != own:
+            raise ValueError(
+                f"The dataset holds `{key}` as features of another ViT than this policy's, or at another resize_shape "
+                "or backbone_grid. Encode the video again with a checkpoint of this policy (lafp label --features)."
+            )

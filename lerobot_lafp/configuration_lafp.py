@@ -36,6 +36,12 @@ DEFAULT_LR: dict[str, float] = {
 }
 
 
+def encoded_camera(feature: dict[str, Any]) -> tuple[int, ...] | None:
+    """(C, H, W) of a camera that a dataset holds as features of a ViT; None if it is none."""
+    info = feature.get("info") or {}
+    return tuple(info["camera_shape"]) if "camera_shape" in info else None
+
+
 @PreTrainedConfig.register_subclass("lafp")
 @dataclass
 class LAFPConfig(PreTrainedConfig):
@@ -577,6 +583,7 @@ class LAFPConfig(PreTrainedConfig):
                 needs actions and there are none.
         """
         self.input_features: dict[str, PolicyFeature] = dict(self.input_features or {})
+        self._take_encoded_cameras(features)
         if self.latent_features is None:
             self.latent_features = sorted(self.input_features)
         for key in self.latent_features:
@@ -611,9 +618,25 @@ class LAFPConfig(PreTrainedConfig):
                 if is_state and read and key not in self.input_features:
                     self.input_features[key] = PolicyFeature(FeatureType.STATE, tuple(feature["shape"]))
 
+    def _take_encoded_cameras(self, features: dict[str, dict[str, Any]]) -> None:
+        """A camera that ``lafp label --features`` encoded is a camera still, of the shape that its video had."""
+        for key, feature in features.items():
+            shape = encoded_camera(feature)
+            if shape is None:
+                continue
+            if self.vision_encoder != "vit":
+                raise ValueError(
+                    f"The dataset holds `{key}` as features of a ViT, and this policy has none. Use the dataset with "
+                    "the video, or train with --policy.vision_encoder=vit and the --policy.pretrained_backbone_weights "
+                    "of the checkpoint that encoded it."
+                )
+            if self.latent_features is None:
+                assert self.input_features is not None
+                self.input_features[key] = PolicyFeature(FeatureType.VISUAL, shape)
+
     def _check_same_shape(self, key: str, feature: dict[str, Any]) -> None:
         expected = tuple((self.input_features or {})[key].shape)
-        shape = tuple(feature["shape"])
+        shape = encoded_camera(feature) or tuple(feature["shape"])
         if feature["dtype"] in ("image", "video") and (feature.get("names") or [""])[0] != "channels":
             shape = (shape[2], shape[0], shape[1])  # LeRobot stores (H, W, C) and trains on (C, H, W).
         if shape != expected:

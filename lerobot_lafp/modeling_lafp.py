@@ -18,7 +18,14 @@ from torch import Tensor, nn
 
 from .action_decoder import ActionDecoder
 from .batch import TrainingBatch, read_batch
-from .checkpoint import labels_record, load_weights, refuse_resume_of_another_stage, refuse_stale_labels
+from .checkpoint import (
+    encoded_cameras,
+    labels_record,
+    load_weights,
+    refuse_resume_of_another_stage,
+    refuse_stale_features,
+    refuse_stale_labels,
+)
 from .configuration_lafp import STAGES, LAFPConfig
 from .distributed import sum_of_all, sum_while_training
 from .latent_action_model import LatentActionModel
@@ -85,6 +92,7 @@ class LAFPPolicy(PreTrainedPolicy):
         self._saw_labels = False
         # Whose latents the dataset brings; told once whether they are this checkpoint's, when its weights are loaded.
         self._labels_to_check = labels_record(config, dataset_meta)
+        self._features_to_check = encoded_cameras(dataset_meta)
         self.reset()
 
     # --- Building ------------------------------------------------------------------------------------------
@@ -245,6 +253,9 @@ class LAFPPolicy(PreTrainedPolicy):
         if self._labels_to_check is not None:
             refuse_stale_labels(self, self._labels_to_check)
             self._labels_to_check = None
+        if self._features_to_check:
+            refuse_stale_features(self, self._features_to_check)
+            self._features_to_check = {}
         data = read_batch(batch, self.config, self.normalizer)
         data.history = self.with_task(data.history, batch.get(TASK))
         losses = self._action_flow_losses(data) if self.chunk_moments is not None else self._stage_losses(data)

@@ -100,15 +100,35 @@ class ObservationNormalizer(nn.Module):
             KeyError: A camera or a state that the policy was trained with is not there.
             ValueError: One of them has another size.
         """
-        out: Observation = {}
-        for key, shape in self.camera_shapes.items():
-            out[key] = self._image(self._take(batch, key, shape), key)
-        if self.vit is not None:
-            out = self._as_patches(self.vit, out)
+        out = self.encode(batch)
         for key, shape in self.vector_shapes.items():
             x = self._take(batch, key, shape).to(self.image_mean.dtype)
             out[key] = rearrange(self.vectors[module_key(key)](x), "b t ... -> b t (...)")
         return out
+
+    def encode(self, batch: Mapping[str, Tensor]) -> Observation:
+        """The cameras of ``batch``, normalised; where there is a ViT as patch tokens, if they are not that already."""
+        images: Observation = {}
+        ready: Observation = {}
+        for key, shape in self.camera_shapes.items():
+            x, patches = batch.get(key), self.patch_shapes.get(key)
+            if x is not None and patches is not None and self._is_ready(x, shape, patches):
+                ready[key] = x.to(self.image_mean.dtype) if x.ndim == 4 else x.to(self.image_mean.dtype).unsqueeze(1)
+            else:
+                images[key] = self._image(self._take(batch, key, shape), key)
+        if self.vit is None:
+            return images
+        if ready and self.keep_pixels:
+            raise ValueError(
+                f"`motion_weight` needs images, and the dataset holds `{next(iter(ready))}` as features of a ViT. "
+                "Train stage latent_action from the video itself, or with --policy.motion_weight=0."
+            )
+        return {**ready, **self._as_patches(self.vit, images)}
+
+    @staticmethod
+    def _is_ready(x: Tensor, shape: tuple[int, ...], patches: tuple[int, int]) -> bool:
+        """Whether ``x`` holds patch tokens, (B, [T,] P, F), and no images."""
+        return x.ndim in (3, 4) and tuple(x.shape[-2:]) == patches and tuple(x.shape[-3:]) != tuple(shape)
 
     @staticmethod
     def _take(batch: Mapping[str, Tensor], key: str, shape: tuple[int, ...]) -> Tensor:

@@ -4,6 +4,7 @@ import copy
 import json
 import socket
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -196,6 +197,21 @@ def trained(
         return policy
 
     return build
+
+
+@pytest.fixture
+def make_vit(tmp_path: Path) -> Callable[..., Path]:
+    """``make_vit(seed=2, **options)``: the folder of a tiny random DINOv2, saved as ``transformers`` saves one."""
+    from transformers import AutoModel, Dinov2Config
+
+    def save(seed: int = 2, **options: Any) -> Path:
+        tiny = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 2}
+        torch.manual_seed(seed)
+        model = AutoModel.from_config(Dinov2Config(**{**tiny, "patch_size": 4, "image_size": 20, **options}))
+        model.save_pretrained(tmp_path / f"vit{seed}")
+        return tmp_path / f"vit{seed}"
+
+    return save
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Latent labels of one episode: what stage 2 would infer again and again from video, inferred once."""
+"""Labels of one episode: what a stage would work out again and again from video, worked out once."""
 
 from collections.abc import Iterable, Mapping
 
@@ -36,3 +36,15 @@ def label_episode(policy: LAFPPolicy, blocks: Iterable[Mapping[str, Tensor]]) ->
     inside = starts.clamp(max=count - 1)
     pad = ~held[inside]
     return torch.where(pad.unsqueeze(-1), torch.zeros_like(z[inside]), z[inside]), pad
+
+
+@torch.no_grad()
+def encode_episode(policy: LAFPPolicy, blocks: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Patch tokens (N, P, F) of each camera at each of an episode's N frames, by the policy's frozen ViT.
+
+    Args:
+        policy: With a ViT.
+        blocks: The episode's frames in order, raw, so many at a time: every camera (T, C, H, W).
+    """
+    parts = [policy.normalizer.encode({key: x.unsqueeze(0) for key, x in block.items()}) for block in blocks]
+    return {key: torch.cat([part[key][0] for part in parts]) for key in parts[0]}

@@ -90,10 +90,12 @@ def columns(root: Path) -> dict[str, Tensor]:
     return {key: torch.stack([dataset[i][key] for i in range(len(dataset))]) for key in (LATENT_ACTION, PAD)}
 
 
-def stage_2(checkpoint: Path, root: Path, **options: Any) -> tuple[LAFPPolicy, dict[str, Any]]:
-    """The policy as ``lerobot-train`` makes it for stage latent_policy, and its batch of all frames."""
+def stage_2(
+    checkpoint: Path, root: Path, stage: str = "latent_policy", **options: Any
+) -> tuple[LAFPPolicy, dict[str, Any]]:
+    """The policy as ``lerobot-train`` makes it for a stage, and its batch of all frames."""
     overrides = [f"--{name}={json.dumps(value)}" for name, value in options.items()]
-    config = PreTrainedConfig.from_pretrained(checkpoint, cli_overrides=["--stage=latent_policy", *overrides])
+    config = PreTrainedConfig.from_pretrained(checkpoint, cli_overrides=[f"--stage={stage}", *overrides])
     config.pretrained_path = checkpoint
     meta = LeRobotDatasetMetadata(NAME, root=root)
     dataset = LeRobotDataset(NAME, root=root, delta_timestamps=resolve_delta_timestamps(config, meta))
@@ -156,18 +158,18 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
     written: list[Path] = []
     write = module._write_block
 
-    def interrupted(file: Path, *parts: Tensor) -> None:
+    def interrupted(file: Path, columns: dict[str, Tensor]) -> None:
         if written:
             raise KeyboardInterrupt
-        write(file, *parts)
+        write(file, columns)
         written.append(file)
 
     monkeypatch.setattr(module, "_write_block", interrupted)
     assert label(checkpoint, images, tmp_path / "out") == 130
     assert not (tmp_path / "out").exists()
 
-    def counted(file: Path, *parts: Tensor) -> None:
-        write(file, *parts)
+    def counted(file: Path, columns: dict[str, Tensor]) -> None:
+        write(file, columns)
         written.append(file)
 
     monkeypatch.setattr(module, "_write_block", counted)
@@ -238,3 +240,81 @@ def test_bad_input_is_named(
     assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
     with pytest.raises(ValueError, match=r"no column `latent_action`. Write one with lafp label"):
         losses(checkpoint, images, latent_labels=True)
+
+
+# --- Features of a frozen ViT ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def vit_options(make_vit: Callable[..., Path]) -> dict[str, Any]:
+    return {"vision_encoder": "vit", "pretrained_backbone_weights": str(make_vit()), "backbone_grid": 2}
+
+
+def encode(checkpoint: Path, root: Path, output: Path) -> Path:
+    assert label(checkpoint, root, output, "--features") == 0
+    return output
+
+
+@pytest.mark.parametrize("media", ["images", "videos"])
+@pytest.mark.parametrize("stage", ["latent_action", "latent_policy", "joint"])
+def test_a_stage_learns_the_same_from_features_as_from_video(
+    media: str,
+    stage: str,
+    vit_options: dict[str, Any],
+    make_checkpoint: Callable[..., Path],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    root = request.getfixturevalue(media)
+    checkpoint = make_checkpoint(**vit_options, resize_shape=(24, 28))
+    encoded = encode(checkpoint, root, tmp_path / "out")
+    assert not list(encoded.glob("videos/*"))
+    sample = LeRobotDataset(NAME, root=encoded)[0]
+    assert sample[OBS_IMAGE].shape == (4, 16)
+    expected = losses(checkpoint, root, stage=stage)
+    torch.testing.assert_close(losses(checkpoint, encoded, stage=stage), expected, rtol=1e-4, atol=1e-5)
+    assert float(expected.std()) > 0
+    if stage == "latent_policy":  # and latents can be labelled on top of them
+        assert label(checkpoint, encoded, tmp_path / "both") == 0
+        both = losses(checkpoint, tmp_path / "both", latent_labels=True)
+        torch.testing.assert_close(both, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_policy_begun_on_features_acts_on_images(
+    vit_options: dict[str, Any], make_checkpoint: Callable[..., Path], images: Path, tmp_path: Path
+) -> None:
+    encoded = encode(make_checkpoint(**vit_options, steps=0), images, tmp_path / "out")
+    config = LAFPConfig(**{**TINY, **vit_options})
+    policy = make_policy(config, ds_meta=LeRobotDatasetMetadata(NAME, root=encoded)).eval()
+    assert config.camera_shapes == {OBS_IMAGE: (3, 32, 32)}
+    assert config.vector_shapes == {OBS_STATE: (2,)}
+    seen = LeRobotDataset(NAME, root=images)[3]
+    ready = LeRobotDataset(NAME, root=encoded)[3]
+    noise = torch.randn(1, 2, 4)
+    actions = [
+        policy.predict_action_chunk({key: sample[key].unsqueeze(0) for key in (OBS_IMAGE, OBS_STATE)}, noise=noise)
+        for sample in (seen, ready)
+    ]
+    torch.testing.assert_close(*actions)
+
+
+def test_features_that_do_not_fit_are_refused(
+    vit_options: dict[str, Any],
+    make_vit: Callable[..., Path],
+    make_checkpoint: Callable[..., Path],
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    checkpoint = make_checkpoint(**vit_options, motion_weight=0.5)
+    encoded = encode(checkpoint, images, tmp_path / "out")
+    other = make_checkpoint(name="other", **{**vit_options, "pretrained_backbone_weights": str(make_vit(seed=3))})
+    with pytest.raises(ValueError, match=rf"`{OBS_IMAGE}` as features of another ViT.*lafp label --features"):
+        losses(other, encoded)
+    with pytest.raises(ValueError, match=r"`motion_weight` needs images.*--policy\.motion_weight=0"):
+        losses(checkpoint, encoded, stage="latent_action")
+    plain = make_checkpoint(name="plain")
+    with pytest.raises(ValueError, match=rf"`{OBS_IMAGE}` as features of a ViT, and this policy has none"):
+        losses(plain, encoded)
+    assert label(plain, images, tmp_path / "plain_out", "--features") == 1
+    assert "no frozen ViT whose features could be written" in capsys.readouterr().err

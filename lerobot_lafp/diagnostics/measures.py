@@ -5,6 +5,7 @@
 most like one observation: what was done there is what could be done here.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,7 +54,14 @@ class LinearProbe:
         return float(torch.tensor(self.r2, dtype=torch.float64).nanmean())
 
 
-def linear_probe(z: Tensor, actions: Tensor, episodes: Tensor, seed: int, test_share: float = 0.2) -> LinearProbe:
+def linear_probe(
+    z: Tensor,
+    actions: Tensor,
+    episodes: Tensor,
+    seed: int = 0,
+    test_share: float = 0.2,
+    held_out: Sequence[int] | None = None,
+) -> LinearProbe:
     """How well a linear map tells actions from latents: ``min_W,b E||W z + b - a||^2``, on episodes held out.
 
     ``R^2 = 1 - sum (a^ - a)^2 / sum (a - mean a)^2`` over the held-out rows. Neighbouring frames are nearly equal, so
@@ -66,6 +74,7 @@ def linear_probe(z: Tensor, actions: Tensor, episodes: Tensor, seed: int, test_s
         episodes: Episode of each row, (N,).
         seed: Chooses the held-out episodes.
         test_share: Share of the episodes that is held out; at least one is, and one is not.
+        held_out: The held-out episodes themselves, in place of a choice.
 
     Raises:
         ValueError: There are fewer than two episodes.
@@ -77,7 +86,10 @@ def linear_probe(z: Tensor, actions: Tensor, episodes: Tensor, seed: int, test_s
         )
     order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))
     num_test = min(max(1, round(test_share * len(names))), len(names) - 1)
-    test = torch.isin(episodes, names[order[:num_test].to(names.device)]).cpu()
+    chosen = names[order[:num_test].to(names.device)]
+    if held_out is not None:
+        chosen, num_test = torch.tensor(held_out, device=names.device), len(held_out)
+    test = torch.isin(episodes, chosen).cpu()
     x, y = z.detach().cpu().double(), actions.detach().cpu().double()
     targets = y.flatten(1)
     x_mean, y_mean = x[~test].mean(dim=0), targets[~test].mean(dim=0)

@@ -41,6 +41,17 @@ def test_probe_of_a_linear_map_is_exact() -> None:
     assert probe.actual.shape == probe.predicted.shape == (120, 2, 3)
 
 
+def test_the_held_out_episodes_may_be_named() -> None:
+    torch.manual_seed(0)
+    z, episodes = torch.randn(90, 4), torch.arange(9).repeat_interleave(10)
+    actions = z @ torch.randn(4, 2)
+    actions[episodes >= 7] += 5.0  # which the others do not tell
+    probe = linear_probe(z, actions, episodes, held_out=[7, 8])
+    assert (probe.num_episodes, len(probe.actual)) == (2, 20)
+    torch.testing.assert_close(probe.actual, actions[episodes >= 7])
+    torch.testing.assert_close(probe.predicted + 5, probe.actual, atol=1e-3, rtol=1e-3)
+
+
 def test_probe_of_noise_explains_nothing_on_episodes_held_out() -> None:
     """Each episode has an action of its own, and latents that name the episode: seen frames would tell all."""
     z = torch.nn.functional.one_hot(EPISODES).float()

@@ -14,7 +14,7 @@ from PIL import Image as PILImage
 
 from ..command_line import CommandParser, in_one_line
 from ..runs import CommandError
-from .import_videos import add_import_options, finish_import, import_settings
+from .import_options import add_import_options, finish_import, import_settings
 from .video_files import Framing, Image, at_rate, fitted, read_images
 
 USAGE = """lafp import-datasets SOURCE.. --root=OUT [--repo_id=NAME] [--size=S] [--fps=N] [--fit=pad|crop]

@@ -113,7 +113,7 @@ class ObservationNormalizer(nn.Module):
         for key, shape in self.camera_shapes.items():
             x, patches = batch.get(key), self.patch_shapes.get(key)
             if x is not None and patches is not None and self._is_ready(x, shape, patches):
-                ready[key] = x.to(self.image_mean.dtype) if x.ndim == 4 else x.to(self.image_mean.dtype).unsqueeze(1)
+                ready[key] = (x if x.ndim == 4 else x.unsqueeze(1)).to(self.image_mean.dtype)
             else:
                 images[key] = self._image(self._take(batch, key, shape), key)
         if self.vit is None:

@@ -42,7 +42,7 @@ class TaskEncoder(nn.Module):
         self.row = {task: i for i, task in enumerate(tasks)}
         self.text_model = text_model
         self.register_buffer("table", table)
-        self._others: dict[str, Tensor] = {}
+        self._known: dict[str, Tensor] = {}  # what was worked out once, by task
 
     @property
     def width(self) -> int:
@@ -51,21 +51,21 @@ class TaskEncoder(nn.Module):
 
     def forward(self, tasks: Sequence[str], like: Tensor) -> Tensor:
         """Vectors of ``tasks``, (B, F), of the type and on the device of ``like``."""
-        return torch.stack([self._vector(task) for task in tasks]).to(like)
+        return torch.stack([self._vector(task).to(like) for task in tasks])
 
     def _vector(self, task: str) -> Tensor:
-        if task not in self.row and task not in self._others:
-            logger.warning(
-                "The policy was not trained on the task %r, but on %s. It acts by what the words have in common.",
-                task,
-                _few(list(self.row)),
-            )
-            self._others[task] = self._of_another(task)
-        if task in self._others:
-            return self._others[task]
-        return count_words(task) if self.table is None else self.table[self.row[task]]
+        if self.table is not None and task in self.row:
+            return self.table[self.row[task]]
+        if task not in self._known:
+            self._known[task] = count_words(task) if task in self.row else self._of_another(task)
+        return self._known[task]
 
     def _of_another(self, task: str) -> Tensor:
+        logger.warning(
+            "The policy was not trained on the task %r, but on %s. It acts by what the words have in common.",
+            task,
+            _few(list(self.row)),
+        )
         if self.table is None:
             return count_words(task)
         try:

@@ -201,15 +201,20 @@ def trained(
 
 @pytest.fixture
 def make_vit(tmp_path: Path) -> Callable[..., Path]:
-    """``make_vit(seed=2, **options)``: the folder of a tiny random DINOv2, saved as ``transformers`` saves one."""
-    from transformers import AutoModel, Dinov2Config
+    """``make_vit(kind="dinov2", seed=2)``: the folder of a tiny random ViT, saved as ``transformers`` saves one."""
+    from transformers import AutoModel, Dinov2Config, Dinov2WithRegistersConfig, DINOv3ViTConfig
 
-    def save(seed: int = 2, **options: Any) -> Path:
-        tiny = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 2}
+    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 4, "image_size": 20}
+    kinds = {
+        "dinov2": Dinov2Config(**size, mlp_ratio=2),
+        "dinov2_registers": Dinov2WithRegistersConfig(**size, mlp_ratio=2, num_register_tokens=3),
+        "dinov3": DINOv3ViTConfig(**size, intermediate_size=32, num_register_tokens=3),
+    }
+
+    def save(kind: str = "dinov2", seed: int = 2) -> Path:
         torch.manual_seed(seed)
-        model = AutoModel.from_config(Dinov2Config(**{**tiny, "patch_size": 4, "image_size": 20, **options}))
-        model.save_pretrained(tmp_path / f"vit{seed}")
-        return tmp_path / f"vit{seed}"
+        AutoModel.from_config(kinds[kind]).save_pretrained(tmp_path / f"{kind}-{seed}")
+        return tmp_path / f"{kind}-{seed}"
 
     return save
 

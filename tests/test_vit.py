@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModel, BertConfig, Dinov2Config, Dinov2WithRegistersConfig, DINOv3ViTConfig
+from transformers import AutoModel, BertConfig
 
 from lerobot_lafp import LAFPPolicy
 from lerobot_lafp.latent_action_model import AttendingIDM
@@ -20,40 +20,20 @@ from lerobot_lafp.observation import ObservationNormalizer, pixels_key
 from lerobot_lafp.vit import FrozenViT, build_vit, load_vit
 
 STATE, FRONT, WRIST = "observation.state", "observation.images.front", "observation.images.wrist"
-SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-KINDS = {
-    "dinov2": Dinov2Config(**SMALL, mlp_ratio=2, patch_size=4, image_size=20),
-    "dinov2_registers": Dinov2WithRegistersConfig(
-        **SMALL, mlp_ratio=2, patch_size=4, image_size=20, num_register_tokens=3
-    ),
-    "dinov3": DINOv3ViTConfig(**SMALL, intermediate_size=32, patch_size=4, image_size=20, num_register_tokens=3),
-}
 REGISTERS = {"dinov2": 0, "dinov2_registers": 3, "dinov3": 3}
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=REGISTERS)
 def kind(request: pytest.FixtureRequest) -> str:
     return request.param
-
-
-@pytest.fixture
-def vit_folder(tmp_path: Path) -> Callable[..., Path]:
-    """``vit_folder(kind)``: a tiny random ViT of that class, saved as ``transformers`` saves one."""
-
-    def save(kind: str = "dinov2") -> Path:
-        torch.manual_seed(2)
-        AutoModel.from_config(KINDS[kind]).save_pretrained(tmp_path / kind)
-        return tmp_path / kind
-
-    return save
 
 
 def weights_of(folder: Path) -> Path:
     return folder / "model.safetensors"
 
 
-def test_patch_tokens_are_the_models_own_averaged_over_cells(kind: str, vit_folder: Callable[..., Path]) -> None:
-    config, model = load_vit(str(vit_folder(kind)))
+def test_patch_tokens_are_the_models_own_averaged_over_cells(kind: str, make_vit: Callable[..., Path]) -> None:
+    config, model = load_vit(str(make_vit(kind)))
     vit = FrozenViT(model, config, grid=2)
     images = torch.randn(3, 3, 16, 24)
     hidden = model(pixel_values=images).last_hidden_state[:, 1 + REGISTERS[kind] :]
@@ -64,24 +44,24 @@ def test_patch_tokens_are_the_models_own_averaged_over_cells(kind: str, vit_fold
     torch.testing.assert_close(vit(images), expected)
 
 
-def test_sides_that_are_no_whole_number_of_patches_are_resized(vit_folder: Callable[..., Path]) -> None:
-    config, model = load_vit(str(vit_folder()))
+def test_sides_that_are_no_whole_number_of_patches_are_resized(make_vit: Callable[..., Path]) -> None:
+    config, model = load_vit(str(make_vit()))
     vit = FrozenViT(model, config, grid=2)
     image = torch.full((1, 3, 17, 23), 0.5)  # flat, so that resizing leaves nothing of itself
     torch.testing.assert_close(vit(image), vit(torch.full((1, 3, 16, 24), 0.5)))
     assert vit(torch.zeros(1, 3, 5, 3)).shape == (1, 4, 16)  # smaller than the grid's patches
 
 
-def test_the_same_vit_is_built_from_its_configuration(kind: str, vit_folder: Callable[..., Path]) -> None:
-    config, model = load_vit(str(vit_folder(kind)))
+def test_the_same_vit_is_built_from_its_configuration(kind: str, make_vit: Callable[..., Path]) -> None:
+    config, model = load_vit(str(make_vit(kind)))
     again = build_vit(json.loads(json.dumps(config)))
     again.load_state_dict(model.state_dict())
     images = torch.randn(2, 3, 20, 20)
     assert torch.equal(FrozenViT(again, config, 2)(images), FrozenViT(model, config, 2)(images))
 
 
-def test_missing_weights_are_never_replaced_by_random_ones(vit_folder: Callable[..., Path]) -> None:
-    folder = vit_folder()
+def test_missing_weights_are_never_replaced_by_random_ones(make_vit: Callable[..., Path]) -> None:
+    folder = make_vit()
     state = load_file(weights_of(folder))
     state.pop("encoder.layer.1.attention.attention.query.weight")
     save_file(state, weights_of(folder), metadata={"format": "pt"})
@@ -103,8 +83,8 @@ def _no_config(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [_cut_short, _only_pickle, _no_config, shutil.rmtree])
-def test_a_folder_that_is_no_vit_is_named(spoil: Callable[[Path], Any], vit_folder: Callable[..., Path]) -> None:
-    folder = vit_folder()
+def test_a_folder_that_is_no_vit_is_named(spoil: Callable[[Path], Any], make_vit: Callable[..., Path]) -> None:
+    folder = make_vit()
     spoil(folder)
     with pytest.raises(ValueError, match=rf"The ViT {folder} cannot be loaded.*config.json and model.safetensors"):
         load_vit(str(folder))
@@ -123,7 +103,16 @@ def test_without_transformers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_model_without_patches_is_refused(tmp_path: Path) -> None:
-    bert = AutoModel.from_config(BertConfig(**SMALL, intermediate_size=16, vocab_size=11, max_position_embeddings=8))
+    bert = AutoModel.from_config(
+        BertConfig(
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=16,
+            vocab_size=11,
+            max_position_embeddings=8,
+        )
+    )
     bert.save_pretrained(tmp_path)
     config, model = load_vit(str(tmp_path))
     with pytest.raises(ValueError, match="type bert has no square patches"):
@@ -134,10 +123,10 @@ def test_a_model_without_patches_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def options(vit_folder: Callable[..., Path]) -> dict[str, Any]:
+def options(make_vit: Callable[..., Path]) -> dict[str, Any]:
     return {
         "vision_encoder": "vit",
-        "pretrained_backbone_weights": str(vit_folder()),
+        "pretrained_backbone_weights": str(make_vit()),
         "backbone_grid": 2,
         "decoder_observation": True,
     }

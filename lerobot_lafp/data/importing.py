@@ -250,9 +250,16 @@ def _try_alone(left: Sequence[Source], parts: dict[str, Path], settings: Setting
 
 
 def _listing(report: Report) -> str:
-    """What was not imported and why, a line each."""
+    """What was not imported and why, a line each, and what to do about it."""
     lines = [f"\n  skipped {o.source}: {o.skipped}" for o in report.outcomes if o.skipped]
     lines += [f"\n  failed {name}: {error}" for name, error in report.failed.items()]
+    if report.disk_full:
+        lines.append(
+            f"\nThe disk is full (less than {DISK_RESERVE >> 20} MiB are free): the rest is missing. Make room, then go "
+            "on with --resume."
+        )
+    elif report.failed:
+        lines.append("\nWhat failed is tried again with --resume.")
     return "".join(lines)
 
 
@@ -264,12 +271,7 @@ def summary(report: Report, output_dir: Path, framing: Framing) -> str:
     text = f"Imported {episodes} episodes, {frames} frames ({minutes:.1f} minutes), from {used} sources: {output_dir}"
     if short:
         text += f"\nLeft out {short} clips that were too short."
-    text += _listing(report)
-    if report.disk_full:
-        text += "\nThe disk is full: the rest is missing. Make room, then go on with --resume."
-    elif report.failed:
-        text += "\nWhat failed is tried again with --resume."
-    return text
+    return text + _listing(report)
 
 
 # --- In a worker --------------------------------------------------------------------------------------------------

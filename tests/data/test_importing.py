@@ -196,7 +196,7 @@ def test_an_interrupted_import_ends_as_any_other(
 def test_a_full_disk_leaves_a_whole_dataset(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    usage, full_after = shutil.disk_usage, [2]
+    usage, full_after = shutil.disk_usage, [0]
 
     def filling(path: Any) -> Any:
         full_after[0] -= 1
@@ -204,6 +204,12 @@ def test_a_full_disk_leaves_a_whole_dataset(
 
     monkeypatch.setattr(importing.shutil, "disk_usage", filling)
     assert run(folder, f"--root={tmp_path / 'out'}") == 1
+    error = capsys.readouterr().err
+    assert "Nothing was imported" in error
+    assert "The disk is full" in error
+    assert not (tmp_path / "out").exists()
+    full_after[0] = 2
+    assert run(folder, f"--root={tmp_path / 'out'}", "--resume") == 1
     assert "The disk is full" in capsys.readouterr().out
     assert [source for source, _, _ in episodes(tmp_path / "out")] == ["videos/pour/b.mp4", "videos/push/a.mkv"]
     monkeypatch.setattr(importing.shutil, "disk_usage", usage)

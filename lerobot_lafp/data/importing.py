@@ -255,8 +255,8 @@ def _listing(report: Report) -> str:
     lines += [f"\n  failed {name}: {error}" for name, error in report.failed.items()]
     if report.disk_full:
         lines.append(
-            f"\nThe disk is full (less than {DISK_RESERVE >> 20} MiB are free): the rest is missing. Make room, then go "
-            "on with --resume."
+            f"\nThe disk is full (less than {DISK_RESERVE >> 20} MiB free): the rest is missing. Make room, then go on "
+            "with --resume."
         )
     elif report.failed:
         lines.append("\nWhat failed is tried again with --resume.")

@@ -59,6 +59,7 @@ _FIXED_OPTIONS = (
         "latent_tokens",
         "idm_input",
         "motion_grid",
+        "motion_target",
     ],
     [
         "n_obs_steps",

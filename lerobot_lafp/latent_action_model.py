@@ -176,6 +176,7 @@ class LatentActionModel(nn.Module):
         pixel_target_size: Longest side of predicted images.
         idm_input: ``frames`` or ``difference`` (see ``LAFPConfig``).
         motion_grid: Cells a side of the optical flow predicted from the latent; 0: no motion is predicted.
+        motion_target: ``flow`` or ``moments`` (see ``LAFPConfig``).
         patch_shapes: Cameras that come as a ViT's patch tokens -> (P, F); these are then what is predicted.
         idm_network: ``mlp`` or ``transformer`` (see ``LAFPConfig``).
         latent_tokens: M, tokens that the width Dz of a latent is divided into.
@@ -197,6 +198,7 @@ class LatentActionModel(nn.Module):
         pixel_target_size: int = 64,
         idm_input: Literal["frames", "difference"] = "frames",
         motion_grid: int = 0,
+        motion_target: Literal["flow", "moments"] = "flow",
         patch_shapes: Mapping[str, tuple[int, int]] | None = None,
         idm_network: Literal["mlp", "transformer"] = "mlp",
         latent_tokens: int = 1,
@@ -248,8 +250,9 @@ class LatentActionModel(nn.Module):
 
         self.action_head = mlp(latent_dim, hidden, frame_offset * action_dim) if action_dim else None
         self.action_moments = RunningMoments(action_dim) if action_dim else None
-        seen = [pixels_key(key) if key in patch_shapes else key for key in image_shapes]
-        self.motion_head = MotionHead(latent_dim, seen, vectors, motion_grid) if motion_grid else None
+        seen = {pixels_key(k) if k in patch_shapes else k: shape[0] for k, shape in image_shapes.items()}
+        motion = (latent_dim, seen, vectors, motion_grid, motion_target)
+        self.motion_head = MotionHead(*motion) if motion_grid else None
 
     def trained_parameters(self) -> Iterator[nn.Parameter]:
         """All but those of the frozen encoder that provides targets."""

@@ -143,6 +143,7 @@ class LAFPPolicy(PreTrainedPolicy):
                 pixel_target_size=config.pixel_target_size,
                 idm_input=config.idm_input,
                 motion_grid=config.motion_grid if config.motion_weight else 0,
+                motion_target=config.motion_target,
                 patch_shapes=patches,
                 idm_network=config.idm_network,
                 latent_tokens=config.latent_tokens,

@@ -3,9 +3,13 @@
 What moves between the frames is what acted, wherever in the image it stands. A latent that must tell it, linearly and
 without seeing the frames, cannot describe the later frame by its appearance instead (LAOF's pseudo-supervision by
 optical flow; for states the change itself).
+
+Optical flow loses what moves by more than its own size. ``brightness_shift`` does not: where brightness is carried
+along, its centre moves by the flow, weighted by brightness and summed over the image, however far things go.
 """
 
 from collections.abc import Mapping
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -27,17 +31,27 @@ class MotionHead(nn.Module):
 
     Args:
         latent_dim: Dz.
-        cameras: Names of the cameras whose optical flow is predicted.
+        cameras: Camera -> number of channels.
         vectors: State -> width; what is predicted is its change.
         grid: Cells a side over which flow is averaged.
+        target: What is predicted for cameras (``LAFPConfig.motion_target``).
     """
 
-    def __init__(self, latent_dim: int, cameras: list[str], vectors: Mapping[str, int], grid: int) -> None:
+    def __init__(
+        self,
+        latent_dim: int,
+        cameras: Mapping[str, int],
+        vectors: Mapping[str, int],
+        grid: int,
+        target: Literal["flow", "moments"] = "flow",
+    ) -> None:
         super().__init__()
         self.cameras = list(cameras)
         self.vectors = list(vectors)
         self.grid = grid
-        width = sum(vectors.values()) + 2 * grid * grid * len(self.cameras)
+        self.of_cameras = target
+        per_camera = [2 * grid * grid if target == "flow" else 2 * channels for channels in cameras.values()]
+        width = sum(vectors.values()) + sum(per_camera)
         self.project = nn.Linear(latent_dim, width)
         self.moments = RunningMoments(width)
 
@@ -50,7 +64,9 @@ class MotionHead(nn.Module):
             valid: (B, L); where not, flow is left at zero.
         """
         parts = [frames[key][:, 1:] - frames[key][:, :-1] for key in self.vectors]
-        parts += [optical_flow(frames[key], valid, self.grid) for key in self.cameras]
+        for key in self.cameras:
+            flow = self.of_cameras == "flow"
+            parts.append(optical_flow(frames[key], valid, self.grid) if flow else brightness_shift(frames[key]))
         return torch.cat(parts, dim=-1)
 
     def loss(self, z: Tensor, frames: Observation, valid: Tensor) -> Tensor:
@@ -59,6 +75,28 @@ class MotionHead(nn.Module):
         if self.training:
             self.moments.update(target[valid])
         return mean_over_valid((self.project(z) - self.moments.normalize(target)) ** 2, valid.unsqueeze(-1))
+
+
+def brightness_shift(images: Tensor) -> Tensor:
+    """Change of each channel's first moments between consecutive frames, x and y counted from the image's centre.
+
+    A thing that differs from what is behind it by c and covers a share s of the image changes them by c s times its
+    displacement, at any distance, as long as it stays in the image. Of a camera that itself moves it says little.
+
+    Args:
+        images: (B, L+1, C, H, W).
+
+    Returns:
+        (B, L, 2 C), displacements in shares of the image's width (the first C) and height.
+    """
+    change = images[:, 1:] - images[:, :-1]
+
+    def moment(profile: Tensor) -> Tensor:
+        size = profile.shape[-1]
+        centred = (torch.arange(size, device=profile.device) + 0.5) / size - 0.5
+        return profile @ centred / size
+
+    return torch.cat([moment(change.mean(dim=-2)), moment(change.mean(dim=-1))], dim=-1)
 
 
 def optical_flow(images: Tensor, valid: Tensor, grid: int) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lerobot_lafp.motion import MotionHead, optical_flow
+from lerobot_lafp.motion import MotionHead, brightness_shift, optical_flow
 
 STATE, ENV_STATE, FRONT = "observation.state", "observation.environment_state", "observation.images.front"
 
@@ -30,6 +30,38 @@ def shifted(height: int, width: int, dx: int, dy: int, margin: int = 12) -> Tens
 
 def one_pair() -> Tensor:
     return torch.ones(1, 1, dtype=torch.bool)
+
+
+# --- Shift of brightness -------------------------------------------------------------------------------------
+
+
+def spots(*places: tuple[int, int, float], size: int = 32) -> Tensor:
+    """A picture (1, size, size) of 4-pixel squares at (row, column), each so much brighter than what is behind."""
+    picture = torch.full((1, size, size), 0.3)
+    for row, column, brightness in places:
+        picture[:, row : row + 4, column : column + 4] += brightness
+    return picture
+
+
+@pytest.mark.parametrize(("dx", "dy"), [(0, 0), (1, 0), (-3, 0), (20, 0), (5, 15), (-6, -4)])
+def test_brightness_shifts_by_as_much_as_a_thing_moves_however_far(dx: int, dy: int) -> None:
+    """By its share of the image, here 16 / 1024, times its contrast times its displacement in shares of the sides."""
+    pair = torch.stack([spots((8, 8, 0.5)), spots((8 + dy, 8 + dx, 0.5))])
+    expected = torch.tensor([dx / 32, dy / 32]) * 0.5 * 16 / 1024
+    torch.testing.assert_close(brightness_shift(pair.unsqueeze(0)), expected.view(1, 1, 2), atol=1e-7, rtol=1e-4)
+
+
+def test_shifts_of_several_things_add_up_and_each_channel_has_its_own() -> None:
+    still, moved = spots((2, 3, 1.0), (20, 20, -0.2)), spots((6, 5, 1.0), (20, 12, -0.2))
+    images = torch.stack([torch.cat([still, still]), torch.cat([moved, still])])
+    x, y = (2 * 1.0 + 8 * 0.2) / 32, 4 * 1.0 / 32
+    expected = torch.tensor([x, 0, y, 0]) * 16 / 1024
+    torch.testing.assert_close(brightness_shift(images.unsqueeze(0)), expected.view(1, 1, 4), atol=1e-7, rtol=1e-4)
+
+
+def test_the_light_going_up_shifts_nothing() -> None:
+    images = torch.stack([spots((2, 3, 1.0)), spots((2, 3, 1.0)) + 0.4]).unsqueeze(0)
+    assert brightness_shift(images).abs().max() < 1e-7
 
 
 # --- Optical flow --------------------------------------------------------------------------------------------
@@ -93,7 +125,7 @@ def test_pairs_that_are_not_valid_have_no_flow() -> None:
 
 
 def test_the_target_is_the_change_of_states_then_the_flow_of_cameras() -> None:
-    head = MotionHead(4, [FRONT], {STATE: 2, ENV_STATE: 3}, grid=2)
+    head = MotionHead(4, {FRONT: 3}, {STATE: 2, ENV_STATE: 3}, grid=2)
     frames = {STATE: torch.randn(3, 3, 2), ENV_STATE: torch.randn(3, 3, 3), FRONT: torch.rand(3, 3, 3, 16, 16)}
     valid = torch.ones(3, 2, dtype=torch.bool)
     target = head.target(frames, valid)
@@ -101,6 +133,15 @@ def test_the_target_is_the_change_of_states_then_the_flow_of_cameras() -> None:
     assert torch.equal(target[..., :2], frames[STATE][:, 1:] - frames[STATE][:, :-1])
     assert torch.equal(target[..., 2:5], frames[ENV_STATE][:, 1:] - frames[ENV_STATE][:, :-1])
     assert torch.equal(target[..., 5:], optical_flow(frames[FRONT], valid, grid=2))
+
+
+def test_the_target_of_a_camera_may_be_the_shift_of_its_brightness() -> None:
+    head = MotionHead(4, {FRONT: 3}, {STATE: 2}, grid=2, target="moments")
+    frames = {STATE: torch.randn(3, 3, 2), FRONT: torch.rand(3, 3, 3, 16, 16)}
+    target = head.target(frames, torch.ones(3, 2, dtype=torch.bool))
+    assert target.shape == (3, 2, 2 + 2 * 3)
+    assert torch.equal(target[..., 2:], brightness_shift(frames[FRONT]))
+    assert head.project.out_features == 8
 
 
 def linear_motion(size: int = 40) -> tuple[Tensor, dict[str, Tensor]]:
@@ -112,7 +153,7 @@ def linear_motion(size: int = 40) -> tuple[Tensor, dict[str, Tensor]]:
 
 
 def test_a_latent_that_tells_the_motion_linearly_costs_nothing() -> None:
-    head = MotionHead(4, [], {STATE: 3}, grid=1).train()
+    head = MotionHead(4, {}, {STATE: 3}, grid=1).train()
     z, frames = linear_motion()
     valid = torch.ones(40, 2, dtype=torch.bool)
     torch.nn.init.zeros_(head.project.weight)
@@ -130,7 +171,7 @@ def test_a_latent_that_tells_the_motion_linearly_costs_nothing() -> None:
 
 def test_only_valid_pairs_count() -> None:
     """What is not valid holds zeros, as ``read_batch`` leaves it, and whatever its latent may be."""
-    head = MotionHead(4, [FRONT], {STATE: 3}, grid=1).train()
+    head = MotionHead(4, {FRONT: 3}, {STATE: 3}, grid=1).train()
     z, frames = linear_motion(6)
     frames[FRONT] = torch.rand(6, 3, 3, 16, 16)
     valid = torch.tensor([[1, 1], [1, 0], [0, 0], [1, 1], [1, 0], [1, 1]], dtype=torch.bool)
@@ -154,7 +195,7 @@ def test_only_valid_pairs_count() -> None:
 
 
 def test_a_batch_without_a_valid_pair_costs_nothing() -> None:
-    head = MotionHead(4, [FRONT], {STATE: 3}, grid=1).train()
+    head = MotionHead(4, {FRONT: 3}, {STATE: 3}, grid=1).train()
     frames = {STATE: torch.zeros(2, 2, 3), FRONT: torch.zeros(2, 2, 3, 16, 16)}
     loss = head.loss(torch.randn(2, 1, 4), frames, torch.zeros(2, 1, dtype=torch.bool))
     assert loss.tolist() == [0, 0]
@@ -162,7 +203,7 @@ def test_a_batch_without_a_valid_pair_costs_nothing() -> None:
 
 
 def test_an_evaluation_leaves_the_moments_as_they_are() -> None:
-    head = MotionHead(4, [], {STATE: 3}, grid=1).eval()
+    head = MotionHead(4, {}, {STATE: 3}, grid=1).eval()
     z, frames = linear_motion(4)
     head.loss(z, frames, torch.ones(4, 2, dtype=torch.bool))
     assert int(head.moments.count) == 0

@@ -35,6 +35,7 @@ def _common(task: str) -> list[Table]:
     title, extra = TITLES[task], SIDES[task]
     columns = ("success", *extra, "cpu_minutes", "seeds", "episodes")
     metric = "success" if task == "two_way" else "reward"
+    cameras = task == "two_way"
     return [
         Table(
             name=f"{task}_flow_against_bc",
@@ -113,9 +114,17 @@ def _common(task: str) -> list[Table]:
             task=task,
             rows=(
                 Row("LAFP, labels in stage 1", "lafp"),
-                *([Row("the same, no motion predicted", "lafp_labels_alone")] if task == "two_way" else []),
+                *(
+                    [
+                        Row("the same, motion as shift of brightness", "lafp_moments"),
+                        Row("the same, no motion predicted", "lafp_labels_alone"),
+                    ]
+                    if cameras
+                    else []
+                ),
                 Row("LAFP, no labels in stage 1", "lafp_video_only"),
                 Row("+ motion predicted from the latent", "lafp_video_only_motion"),
+                *([Row("+ motion as shift of brightness", "lafp_video_only_moments")] if cameras else []),
                 Row("+ difference input", "lafp_video_only_difference"),
                 Row("+ both", "lafp_video_only_both"),
                 Row("LAFP fine-tuned, no labels", "lafp_video_only_finetuned"),
@@ -130,7 +139,13 @@ def _common(task: str) -> list[Table]:
                     ("motion", "lafp_video_only_motion"),
                     ("difference", "lafp_video_only_difference"),
                     ("both", "lafp_video_only_both"),
+                    *([("shift of brightness", "lafp_video_only_moments")] if cameras else []),
                 )
+            )
+            + (
+                (Difference("labels and shift of brightness - labels", "lafp_moments", "lafp", metric),)
+                if cameras
+                else ()
             ),
         ),
         Table(

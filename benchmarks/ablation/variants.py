@@ -44,6 +44,7 @@ SWEEP_ALIGNMENTS = {"lafp": SHIPPED, **{name: OTHERS[name] for name in ("upper_q
 #: Stage 1 without labels: from video alone, and with motion told by the latent in their place.
 VIDEO: dict[str, object] = {"label_weight": 0.0, "motion_weight": 0.0}
 MOTION: dict[str, object] = {"label_weight": 0.0, "motion_weight": 1.0}
+MOMENTS: dict[str, object] = {**MOTION, "motion_target": "moments"}
 
 
 def _halved(task: str) -> dict[str, Budget]:
@@ -108,8 +109,12 @@ def _common(task: str) -> list[Variant]:
             for name, prediction in (("x", "sample"), ("v", "velocity"))
         ),
     ]
-    if TASKS[task].options.get("motion_weight"):
-        rows.append(Variant("lafp_labels_alone", options={LATENT_ACTION: {"motion_weight": 0.0}, **shipped}))
+    if task == "two_way":  # it is seen by a camera, and motion is predicted beside the labels
+        rows += [
+            Variant("lafp_video_only_moments", options={LATENT_ACTION: MOMENTS, **shipped}),
+            Variant("lafp_moments", options={LATENT_ACTION: {"motion_target": "moments"}, **shipped}),
+            Variant("lafp_labels_alone", options={LATENT_ACTION: {"motion_weight": 0.0}, **shipped}),
+        ]
     return rows
 
 

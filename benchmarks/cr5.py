@@ -7,7 +7,7 @@ trains on the first 12 by ``lerobot-train``; linear probes fitted on those 12 te
 averaged over the frames of a latent, of the other 4 from
 
 * the latents of the inverse model,
-* optical flow between the same two frames (DIS, its mean over a grid), and
+* optical flow between the same two frames (DIS, its mean over a grid), and the shift of their brightness, and
 * the plain difference of the two frames' features: those of the trained encoder, and the pixels averaged down.
 
 An interrupted run goes on where it stopped. Written to ``results/cr5.json``. Two cores take about half an hour.
@@ -31,7 +31,7 @@ import lerobot_policy_lafp  # noqa: F401  (registers the policy)
 from lerobot_lafp.cli import main as lafp
 from lerobot_lafp.diagnostics.measures import linear_probe
 from lerobot_lafp.modeling_lafp import LAFPPolicy
-from lerobot_lafp.motion import optical_flow
+from lerobot_lafp.motion import brightness_shift, optical_flow
 from lerobot_lafp.runs import last_checkpoint, train
 
 OUTPUT = Path("outputs/benchmarks/cr5")
@@ -142,6 +142,7 @@ def features(policy: LAFPPolicy, images: Tensor) -> dict[str, Tensor]:
     return {
         "latents": model.infer(now, later, valid)[0][:, 0],
         "optical flow": optical_flow(pairs, valid, GRID)[:, 0],
+        "shift of brightness": brightness_shift(pairs)[:, 0],
         "difference of features": (later - now).flatten(1),
         "difference of pixels": small[offset:] - small[:-offset],
     }

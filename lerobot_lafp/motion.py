@@ -43,15 +43,16 @@ class MotionHead(nn.Module):
         cameras: Mapping[str, int],
         vectors: Mapping[str, int],
         grid: int,
-        target: Literal["flow", "moments"] = "flow",
+        target: Literal["flow", "moments", "both"] = "flow",
     ) -> None:
         super().__init__()
         self.cameras = list(cameras)
         self.vectors = list(vectors)
         self.grid = grid
-        self.of_cameras = target
-        per_camera = [2 * grid * grid if target == "flow" else 2 * channels for channels in cameras.values()]
-        width = sum(vectors.values()) + sum(per_camera)
+        self.tells_flow, self.tells_moments = target != "moments", target != "flow"
+        width = sum(vectors.values())
+        for channels in cameras.values():
+            width += 2 * grid * grid * self.tells_flow + 2 * channels * self.tells_moments
         self.project = nn.Linear(latent_dim, width)
         self.moments = RunningMoments(width)
 
@@ -65,8 +66,10 @@ class MotionHead(nn.Module):
         """
         parts = [frames[key][:, 1:] - frames[key][:, :-1] for key in self.vectors]
         for key in self.cameras:
-            flow = self.of_cameras == "flow"
-            parts.append(optical_flow(frames[key], valid, self.grid) if flow else brightness_shift(frames[key]))
+            if self.tells_flow:
+                parts.append(optical_flow(frames[key], valid, self.grid))
+            if self.tells_moments:
+                parts.append(brightness_shift(frames[key]))
         return torch.cat(parts, dim=-1)
 
     def loss(self, z: Tensor, frames: Observation, valid: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """The motion that a latent must tell: of a camera its optical flow, of a state its change."""
 
+from typing import Literal
+
 import cv2
 import numpy as np
 import pytest
@@ -135,13 +137,18 @@ def test_the_target_is_the_change_of_states_then_the_flow_of_cameras() -> None:
     assert torch.equal(target[..., 5:], optical_flow(frames[FRONT], valid, grid=2))
 
 
-def test_the_target_of_a_camera_may_be_the_shift_of_its_brightness() -> None:
-    head = MotionHead(4, {FRONT: 3}, {STATE: 2}, grid=2, target="moments")
+@pytest.mark.parametrize("name", ["flow", "moments", "both"])
+def test_the_target_of_a_camera_is_its_flow_the_shift_of_its_brightness_or_both(
+    name: Literal["flow", "moments", "both"],
+) -> None:
+    head = MotionHead(4, {FRONT: 3}, {STATE: 2}, grid=2, target=name)
     frames = {STATE: torch.randn(3, 3, 2), FRONT: torch.rand(3, 3, 3, 16, 16)}
-    target = head.target(frames, torch.ones(3, 2, dtype=torch.bool))
-    assert target.shape == (3, 2, 2 + 2 * 3)
-    assert torch.equal(target[..., 2:], brightness_shift(frames[FRONT]))
-    assert head.project.out_features == 8
+    valid = torch.ones(3, 2, dtype=torch.bool)
+    flow, shift = optical_flow(frames[FRONT], valid, grid=2), brightness_shift(frames[FRONT])
+    expected = {"flow": flow, "moments": shift, "both": torch.cat([flow, shift], dim=-1)}[name]
+    target = head.target(frames, valid)
+    assert torch.equal(target[..., 2:], expected)
+    assert head.project.out_features == target.shape[-1]
 
 
 def linear_motion(size: int = 40) -> tuple[Tensor, dict[str, Tensor]]:

@@ -121,15 +121,15 @@ def _common(task: str) -> list[Variant]:
 def _grid() -> list[Variant]:
     """Claim 3: width of the latents against labels, for each alignment.
 
-    Without labels in stage 1 but with motion in their place, so that the latents of a width are the same whatever the
-    number of labels, and the decoder is all that differs.
+    Without labels in stage 1 but with motion (the shift of brightness) in their place, so that the latents of a width
+    are the same whatever the number of labels, and the decoder is all that differs.
     """
     return [
         Variant(
             f"{name}_dz{width}_{labels}_labels",
             labels=labels,
             budgets=_halved("two_way"),
-            options={LATENT_ACTION: {**MOTION, "latent_dim": width}, ACTION_DECODER: alignment},
+            options={LATENT_ACTION: {**MOMENTS, "latent_dim": width}, ACTION_DECODER: alignment},
         )
         for width in GRID_WIDTHS
         for labels in GRID_LABELS

@@ -141,6 +141,10 @@ def _common(task: str) -> list[Table]:
                     *(("shift of brightness", variant) for variant in without_labels),
                     *((MOTION_WITH_LABELS[variant], variant) for variant in with_labels),
                 )
+            )
+            + tuple(
+                Difference("shift of brightness - optical flow", variant, "lafp_video_only_motion", metric)
+                for variant in without_labels
             ),
         ),
         Table(

@@ -49,10 +49,10 @@ class MotionHead(nn.Module):
         self.cameras = list(cameras)
         self.vectors = list(vectors)
         self.grid = grid
-        self.tells_flow, self.tells_moments = target != "moments", target != "flow"
+        self.tells_flow, self.tells_shift = target != "moments", target != "flow"
         width = sum(vectors.values())
         for channels in cameras.values():
-            width += 2 * grid * grid * self.tells_flow + 2 * channels * self.tells_moments
+            width += 2 * grid * grid * self.tells_flow + 2 * channels * self.tells_shift
         self.project = nn.Linear(latent_dim, width)
         self.moments = RunningMoments(width)
 
@@ -68,7 +68,7 @@ class MotionHead(nn.Module):
         for key in self.cameras:
             if self.tells_flow:
                 parts.append(optical_flow(frames[key], valid, self.grid))
-            if self.tells_moments:
+            if self.tells_shift:
                 parts.append(brightness_shift(frames[key]))
         return torch.cat(parts, dim=-1)
 

@@ -11,7 +11,6 @@ are random, which changes no speed.
 """
 
 import argparse
-import json
 import os
 import resource
 import shutil
@@ -25,11 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lerobot.configs import PreTrainedConfig
 from lerobot.datasets import LeRobotDatasetMetadata
 from lerobot.policies.factory import make_policy, make_policy_config
 from record import provenance, write_result
-from throughput import NAME, train
+from throughput import NAME, stage_2, train
 from tqdm import tqdm
 
 from lerobot_lafp.configuration_lafp import STAGES
@@ -145,9 +143,7 @@ def speeds(width: int, root: Path, policy: Mapping[str, Any], given: argparse.Na
     labels = folder / "labels"
     labelled = cost(partial(label_dataset, folder / "1", NAME, labels, root), labels)
     for name, source in (("stage 2 from video", root), ("stage 2 from labels", labels)):
-        overrides = [f"--stage={STAGES[1]}", f"--latent_labels={json.dumps(source == labels)}"]
-        config = PreTrainedConfig.from_pretrained(folder / "1", cli_overrides=overrides)
-        config.pretrained_path = folder / "1"
+        config = stage_2(folder / "1", from_labels=source == labels)
         seconds[name] = train(config, source, folder / "2", given, given.batches)[0]
     config.device = "cpu"
     built = make_policy(config, ds_meta=LeRobotDatasetMetadata(NAME, root=labels))

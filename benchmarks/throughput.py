@@ -65,9 +65,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     losses: dict[str, list[float]] = {}
     for _ in tqdm(range(given.repeats), desc="turns"):
         for name, root in roots.items():
-            options = ["--stage=latent_policy", f"--latent_labels={json.dumps(name == 'labels')}"]
-            config = PreTrainedConfig.from_pretrained(checkpoint, cli_overrides=options)
-            config.pretrained_path = checkpoint
+            config = stage_2(checkpoint, from_labels=name == "labels")
             seconds, losses[name] = train(config, root, folder / name, given, given.batches)
             speeds[name].append(given.batches * given.batch_size / seconds)
     medians = {name: statistics.median(found) for name, found in speeds.items()}
@@ -87,6 +85,14 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "dataset": {"frames": meta.total_frames, "episodes": meta.total_episodes, "features": sorted(meta.features)},
         "provenance": provenance(),
     }
+
+
+def stage_2(checkpoint: Path, from_labels: bool) -> PreTrainedConfig:
+    """Stage 2 upon a checkpoint of stage 1."""
+    options = ["--stage=latent_policy", f"--latent_labels={json.dumps(from_labels)}"]
+    config = PreTrainedConfig.from_pretrained(checkpoint, cli_overrides=options)
+    config.pretrained_path = checkpoint
+    return config
 
 
 def train(

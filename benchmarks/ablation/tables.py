@@ -125,7 +125,7 @@ def _common(task: str) -> list[Table]:
                 Row("+ motion predicted from the latent", "lafp_video_only_motion"),
                 *(Row("+ motion as shift of brightness", variant) for variant in without_labels),
                 Row("+ difference input", "lafp_video_only_difference"),
-                Row("+ both", "lafp_video_only_both"),
+                Row("+ motion and difference input", "lafp_video_only_both"),
                 Row("LAFP fine-tuned, no labels", "lafp_video_only_finetuned"),
                 Row("LAOM, no labels", "laom_video_only"),
                 Row("LAOM (frozen), no labels", "laom_frozen_video_only"),
@@ -137,7 +137,7 @@ def _common(task: str) -> list[Table]:
                     ("no labels", "lafp_video_only"),
                     ("motion", "lafp_video_only_motion"),
                     ("difference", "lafp_video_only_difference"),
-                    ("both", "lafp_video_only_both"),
+                    ("motion and difference", "lafp_video_only_both"),
                     *(("shift of brightness", variant) for variant in without_labels),
                     *((MOTION_WITH_LABELS[variant], variant) for variant in with_labels),
                 )

@@ -123,10 +123,10 @@ class LAFPConfig(PreTrainedConfig):
         motion_weight: Weight of predicting motion from the latent alone, a regulariser that needs no labels
             (LAOF): of a camera what ``motion_target`` says, of a state its change. 0: off. Unset: 1 where stage 1
             sees no labels, else 0; filled in when a policy is made, since a later stage may bring the labels.
-        motion_target: Motion of a camera: its optical ``flow`` (OpenCV's DIS); how far the centre of brightness of
-            each colour moves (``moments``), for a camera that stands still and what moves by more than its own size
-            from one latent to the next; or ``both``.
-        motion_grid: Cells a side over which a camera's optical flow is averaged.
+        motion_target: Motion of a camera: how far the centre of brightness of each colour moves (``moments``), for a
+            camera that stands still; its optical ``flow`` (LAOF; OpenCV's DIS), which loses what moves by more than
+            its own size from one latent to the next; or ``both``.
+        motion_grid: Cells a side over which a camera's optical flow is averaged, where it is told.
         image_target: What the forward model predicts for a camera: ``pixels``, or ``features``: of a frozen copy of
             the encoder, or the patch tokens of a ViT; ``auto`` takes pixels up to 128 a side where there is no ViT.
             States are always predicted as such.
@@ -221,7 +221,7 @@ class LAFPConfig(PreTrainedConfig):
     idm_input: Literal["frames", "difference"] = "frames"
     label_weight: float = 0.1
     motion_weight: float | None = None
-    motion_target: Literal["flow", "moments", "both"] = "flow"
+    motion_target: Literal["flow", "moments", "both"] = "moments"
     motion_grid: int = 1
     image_target: Literal["auto", "pixels", "features"] = "auto"
     pixel_target_size: int = 64

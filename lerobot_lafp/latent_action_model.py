@@ -175,7 +175,7 @@ class LatentActionModel(nn.Module):
         image_target: What is predicted for cameras (see ``LAFPConfig``).
         pixel_target_size: Longest side of predicted images.
         idm_input: ``frames`` or ``difference`` (see ``LAFPConfig``).
-        motion_grid: Cells a side of the optical flow predicted from the latent; 0: no motion is predicted.
+        motion_grid: Cells a side of the optical flow predicted from the latent; 0: no motion is predicted at all.
         motion_target: ``flow``, ``moments`` or ``both`` (see ``LAFPConfig``).
         patch_shapes: Cameras that come as a ViT's patch tokens -> (P, F); these are then what is predicted.
         idm_network: ``mlp`` or ``transformer`` (see ``LAFPConfig``).
@@ -198,7 +198,7 @@ class LatentActionModel(nn.Module):
         pixel_target_size: int = 64,
         idm_input: Literal["frames", "difference"] = "frames",
         motion_grid: int = 0,
-        motion_target: Literal["flow", "moments", "both"] = "flow",
+        motion_target: Literal["flow", "moments", "both"] = "moments",
         patch_shapes: Mapping[str, tuple[int, int]] | None = None,
         idm_network: Literal["mlp", "transformer"] = "mlp",
         latent_tokens: int = 1,

@@ -84,9 +84,9 @@ class ObservationNormalizer(nn.Module):
 
     @property
     def image_shapes(self) -> dict[str, tuple[int, int, int]]:
-        """Camera -> (C, H, W) as the encoders see it."""
+        """Camera -> (3, H, W) as the encoders see it: grey images become three equal channels."""
         size = self.resize_shape
-        return {k: (s[0], *(size if size is not None else (s[1], s[2]))) for k, s in self.camera_shapes.items()}
+        return {k: (3, *(size if size is not None else (s[1], s[2]))) for k, s in self.camera_shapes.items()}
 
     @property
     def patch_shapes(self) -> dict[str, tuple[int, int]]:

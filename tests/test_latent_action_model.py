@@ -265,7 +265,7 @@ def test_the_difference_of_equal_frames_is_nothing(monkeypatch: pytest.MonkeyPat
 
 def test_motion_is_predicted_on_request_alone() -> None:
     assert build().motion_head is None
-    head = build({FRONT: SMALL}, motion_grid=3).motion_head
+    head = build({FRONT: SMALL}, motion_grid=3, motion_target="flow").motion_head
     assert (head.cameras, head.vectors) == ([FRONT], [STATE])
     assert head.project.out_features == 3 + 2 * 3 * 3
 

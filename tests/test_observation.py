@@ -75,6 +75,7 @@ def test_states_are_normalised_by_the_dataset_and_flattened() -> None:
 
 def test_grey_images_become_three_channels() -> None:
     normalizer = ObservationNormalizer({WRIST: (1, 4, 4)}, {})
+    assert normalizer.image_shapes == {WRIST: (3, 4, 4)}
     out = normalizer({WRIST: torch.rand(2, 5, 1, 4, 4)})[WRIST]
     assert out.shape == (2, 5, 3, 4, 4)
     assert torch.equal(out[:, :, 0], out[:, :, 2])

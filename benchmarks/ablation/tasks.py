@@ -156,6 +156,7 @@ TASKS = {
                 "flow_draws": 1,  # more would save data loading, which costs nothing here
                 "pixel_target_size": 16,
                 "motion_weight": 0.1,
+                "motion_target": "flow",  # as LAOF has it; rows with the shift of brightness in its place say so
                 "policy_dim": 256,
                 "optimizer_lr": 1e-3,
                 "hold_last_frame": True,

@@ -112,6 +112,7 @@ def _common(task: str) -> list[Variant]:
         rows += [
             Variant("lafp_video_only_moments", options={LATENT_ACTION: MOMENTS, **shipped}),
             Variant("lafp_moments", options={LATENT_ACTION: {"motion_target": "moments"}, **shipped}),
+            Variant("lafp_labels_alone", options={LATENT_ACTION: {"motion_weight": 0.0}, **shipped}),
         ]
     return rows
 

@@ -58,8 +58,6 @@ _FIXED_OPTIONS = (
         "idm_network",
         "latent_tokens",
         "idm_input",
-        "motion_grid",
-        "motion_target",
     ],
     [
         "n_obs_steps",
@@ -141,7 +139,7 @@ def _may_differ(policy: "LAFPPolicy", name: str, state: dict[str, Tensor], steps
     if name.startswith(("latent_action_model.action_head.", "latent_action_model.action_moments.")):
         return name not in state  # actions appear for the first time; the head serves stage 1 alone
     if name.startswith("latent_action_model.motion_head."):
-        return True  # it, too, serves stage 1 alone; another shape means another `motion_grid`, refused above
+        return True  # it, too, serves stage 1 alone; another `motion_target` or `motion_grid` begins it anew
     new_states = policy.config.decoder_vector_shapes
     return any(name.startswith(f"normalizer.vectors.{key.replace('.', '__')}.") for key in new_states)
 

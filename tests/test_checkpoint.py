@@ -195,7 +195,6 @@ def test_options_of_a_stage_that_is_not_trained_yet_may_change(
         ("latent_action", {"frame_offset": 1, "num_latents": 4}),
         ("latent_action", {"resize_shape": [16, 16]}),
         ("latent_action", {"idm_input": "difference"}),
-        ("latent_action", {"motion_grid": 2}),
         ("action_decoder", {"relative_actions": True}),
         ("action_decoder", {"decoder_dim": 24}),
         ("action_decoder", {"decoder_observation": True}),
@@ -208,12 +207,13 @@ def test_options_of_a_trained_stage_may_not(
         next_stage(trained(stage), **changed)
 
 
-def test_options_of_the_motion_may_change_until_stage_one_is_trained(
-    make_policy: Callable[..., LAFPPolicy], next_stage: Callable[..., LAFPPolicy]
+def test_the_motion_that_is_told_may_change_at_any_time(
+    trained: Callable[..., LAFPPolicy], next_stage: Callable[..., LAFPPolicy]
 ) -> None:
-    policy = make_policy(STATE, FRONT, stage="latent_action", motion_weight=0.5)
-    loaded = next_stage(policy, motion_grid=3, idm_input="difference")
+    policy = trained("latent_action", STATE, FRONT, motion_weight=0.5, motion_target="moments")
+    loaded = next_stage(policy, motion_grid=3, motion_target="flow")
     assert loaded.latent_action_model.motion_head.grid == 3
+    assert loaded.latent_action_model.motion_head.tells_flow
 
 
 @pytest.mark.parametrize("stage", ["latent_action", "latent_policy"])

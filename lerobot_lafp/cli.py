@@ -32,6 +32,7 @@ COMMANDS = {
         "run_probe",
         "what the latents of a checkpoint are worth on a dataset: lines, numbers, a figure",
     ),
+    "sim-arm": ("sim_arm.command", "run_sim_arm", "an emulated SO-100 on a port, to try a checkpoint on"),
 }
 USAGE = f"""usage: lafp COMMAND ..
 

@@ -18,6 +18,7 @@ from pathlib import Path
 _COMMANDS = {
     "lerobot-train": "lerobot.scripts.lerobot_train",
     "lerobot-eval": "lerobot.scripts.lerobot_eval",
+    "lerobot-rollout": "lerobot.scripts.lerobot_rollout",
 }
 
 
@@ -26,7 +27,7 @@ class CommandError(RuntimeError):
 
 
 def run_command(command: str, arguments: Sequence[str], log: Path | None = None) -> None:
-    """Run ``lerobot-train`` or ``lerobot-eval`` in a child process.
+    """Run ``lerobot-train``, ``lerobot-eval`` or ``lerobot-rollout`` in a child process.
 
     Args:
         command: Its name.

@@ -1,0 +1,17 @@
+"""An emulated arm that other processes could ask."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lerobot_lafp.sim_arm.arm import SimArm
+from lerobot_lafp.sim_arm.control import ControlServer, socket_of
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[SimArm]:
+    """Its port is ``tmp_path / "arm"``; it answers questions, too."""
+    port = tmp_path / "arm"
+    with SimArm(port, log=tmp_path / "log.jsonl") as arm, ControlServer(arm, socket_of(port)):
+        yield arm

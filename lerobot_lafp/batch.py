@@ -26,6 +26,7 @@ class TrainingBatch:
         actions: (B, H, A) as recorded (stage 1: the first k); empty where there are none.
         labeled: (B, H), true where the action may be used and lies within the episode.
         origins: (B, L+1, A), ``observation.state`` at the frames, for relative actions; None without.
+        state: (B, S), ``observation.state`` as it is at the present frame; None without.
     """
 
     history: Observation
@@ -35,6 +36,7 @@ class TrainingBatch:
     actions: Tensor
     labeled: Tensor
     origins: Tensor | None
+    state: Tensor | None
 
     def actions_of_chunk(self, relative: bool) -> Tensor:
         """Targets of the decoder, (B, H, A): absolute, or relative to the present state."""
@@ -95,6 +97,7 @@ def read_batch(batch: Mapping[str, Any], config: LAFPConfig, normalizer: Observa
         actions=actions,
         labeled=labeled,
         origins=origins,
+        state=None if raw_state is None else raw_state[:, deltas.index(0)] if raw_state.ndim == 3 else raw_state,
     )
 
 

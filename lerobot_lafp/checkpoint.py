@@ -34,6 +34,7 @@ _OWNER = {
     "task_encoder.": 1,
     "action_decoder.": 2,
     "chunk_moments.": 2,
+    "limits.": 2,
 }
 
 #: Position of a stage -> the options that its trained weights depend on, whether or not a shape would tell.

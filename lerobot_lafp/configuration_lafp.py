@@ -160,6 +160,22 @@ class LAFPConfig(PreTrainedConfig):
         finetune_policy: Let the decoder's loss train the policy too (paper's "LAFP fine-tuned"). Needs a decoder that
             is trained on what the policy makes: ``decoder_input`` ``interpolation`` or ``direct``.
 
+        limits: Whether commands are kept within the limits below (`lerobot_lafp/limits.py`); without them a robot gets
+            whatever the policy says.
+        limit_margin: A command may leave the range of the labelled demonstrations' actions by this share of its width.
+        limit_range: Action's name -> [least, largest] command, where not by the demonstrations.
+        limit_change: From one command to the next an action may change by this many times the largest change in the
+            labelled demonstrations; the first command of a run likewise, against where the joints are. Unset: as much
+            as it likes.
+        limit_change_per_s: Action's name -> largest change in a second, where not by the demonstrations. Needs ``fps``.
+        limit_smoothing: Share of the last command in the next, a low-pass filter; 0: none.
+        limit_held_steps: Commands held in a row, because there was no right one, before the run is stopped.
+        limit_frozen_s: Seconds that a camera may show the very same picture while the arm moves, and that a joint may
+            stay where it is while it is commanded elsewhere.
+        limit_distance: Distance to the training's statistics, in deviations, beyond which there is a warning: of the
+            observation's tokens and of the latents.
+        state_names: What the dataset calls the dimensions of ``observation.state``; filled in.
+
         optimizer_lr: Peak learning rate of AdamW. Unset: the stage's own (``DEFAULT_LR``).
         optimizer_weight_decay: Of AdamW.
         optimizer_grad_clip_norm: Largest gradient norm.
@@ -248,6 +264,18 @@ class LAFPConfig(PreTrainedConfig):
     decoder_dim: int = 256
     finetune_policy: bool = False
 
+    # Between policy and robot.
+    limits: bool = True
+    limit_margin: float = 0.1
+    limit_range: dict[str, tuple[float, float]] | None = None
+    limit_change: float | None = 2.0
+    limit_change_per_s: dict[str, float] | None = None
+    limit_smoothing: float = 0.0
+    limit_held_steps: int = 10
+    limit_frozen_s: float = 2.0
+    limit_distance: float = 4.0
+    state_names: list[str] | None = None
+
     # Optimisation.
     optimizer_lr: float | None = None
     optimizer_weight_decay: float = 1e-6
@@ -261,6 +289,7 @@ class LAFPConfig(PreTrainedConfig):
                 self._take_seconds(self.frame_offset_s)
             self._check_chunk()
             self._check_ranges()
+            self._check_limits()
             if self.labeled_episodes is not None:
                 self._check_labeled_episodes()
         except ValueError as error:
@@ -392,6 +421,19 @@ class LAFPConfig(PreTrainedConfig):
                 "predicts its patch tokens. Leave --policy.image_target out."
             )
 
+    def _check_limits(self) -> None:
+        for name in ("limit_margin", "limit_change", "limit_frozen_s", "limit_distance", "limit_held_steps"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
+        if not 0.0 <= self.limit_smoothing < 1.0:
+            raise ValueError(f"`limit_smoothing` must lie in [0, 1), got {self.limit_smoothing}.")
+        for name, (least, most) in (self.limit_range or {}).items():
+            if not least < most:
+                raise ValueError(f"`limit_range` of {name} must be [least, largest], got {[least, most]}.")
+        for name, most in (self.limit_change_per_s or {}).items():
+            if not most > 0:
+                raise ValueError(f"`limit_change_per_s` of {name} must be positive, got {most}.")
+
     def _check_labeled_episodes(self) -> None:
         assert self.labeled_episodes is not None
         if len(self.labeled_episodes) == 0:
@@ -438,6 +480,11 @@ class LAFPConfig(PreTrainedConfig):
         Behaviour cloning has no flow time to start from, so its decoder sees what it will see when it acts.
         """
         return self.decoder_input == "idm" or (self.decoder_input == "interpolation" and self.policy_head == "flow")
+
+    @property
+    def commands_positions(self) -> bool:
+        """Whether an action says where the joints of ``observation.state`` are to be, so that it can be held."""
+        return self.relative_actions or (self.action_names is not None and self.action_names == self.state_names)
 
     @property
     def labels_in_stage_1(self) -> bool:
@@ -598,6 +645,9 @@ class LAFPConfig(PreTrainedConfig):
                     f'--rename_map=\'{{"its_name": "{key}"}}\', or start again from stage latent_action.'
                 )
             self._check_same_shape(key, features[key])
+        if OBS_STATE in features and ACTION in features:
+            names = features[OBS_STATE].get("names")
+            self.state_names = [str(n) for n in names] if isinstance(names, list) else None
         if ACTION in features:
             self._take_action(features[ACTION])
         elif self.stage == "action_decoder" or self.latent_source == "actions":

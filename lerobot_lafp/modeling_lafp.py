@@ -30,6 +30,7 @@ from .configuration_lafp import STAGES, LAFPConfig
 from .distributed import sum_of_all, sum_while_training
 from .latent_action_model import LatentActionModel
 from .latent_policy import BehaviorCloningPolicy, FlowPolicy, LatentPolicy, update_average
+from .limits import SafetyGuard, SafetyLimits
 from .networks import mean_over_valid
 from .observation import Observation, ObservationEncoder, ObservationNormalizer
 from .statistics import RunningMoments
@@ -153,6 +154,10 @@ class LAFPPolicy(PreTrainedPolicy):
                 self.action_decoder = ActionDecoder(
                     *chunk_shape, config.horizon, config.action_dim, config.decoder_dim, seen
                 )
+        self.limits: SafetyLimits | None = None
+        if config.action_dim is not None:
+            state = (config.input_features or {}).get(OBS_STATE)
+            self.limits = SafetyLimits(config.action_dim, state.shape[0] if state is not None else 0, config.token_dim)
         self.latent_policy = self._build_policy(encoder(task), chunk_shape)
         self.average_policy = copy.deepcopy(self.latent_policy) if config.ema_decay else None
 
@@ -261,11 +266,17 @@ class LAFPPolicy(PreTrainedPolicy):
         data.history = self.with_task(data.history, batch.get(TASK))
         losses = self._action_flow_losses(data) if self.chunk_moments is not None else self._stage_losses(data)
         if optimizing:
+            if self.limits is not None and self._learns_from_actions():
+                self.limits.update(data.actions, data.labeled, data.state)
             self._update_due = True
             self._saw_labels = self.config.decoder_input != "none" and int(sum_of_all(data.labeled.sum())) > 0
         total = torch.stack(list(losses.values())).sum(dim=0)
         report = {name: loss.mean().item() for name, loss in losses.items()}
         return (total if reduction == "none" else total.mean()), report
+
+    def _learns_from_actions(self) -> bool:
+        stage = self.config.stage
+        return stage in ("joint", "action_decoder") or (stage == "latent_action" and self.config.label_weight > 0)
 
     def _stage_losses(self, data: TrainingBatch) -> dict[str, Tensor]:
         assert self.latent_action_model is not None
@@ -314,6 +325,10 @@ class LAFPPolicy(PreTrainedPolicy):
         with torch.set_grad_enabled(self.config.finetune_policy and torch.is_grad_enabled()):
             policy = self.latent_policy if self.config.finetune_policy else self.acting_policy
             tokens = policy.observe(history)
+            if self.training and self.config.stage == "action_decoder" and not self.config.finetune_policy:
+                assert self.limits is not None
+                known = data.labeled[rows].any(dim=1)
+                self.limits.tokens.update(tokens[known].flatten(1, 2).mean(dim=1))
             z = self._decoder_latents(policy, tokens, None if z_idm is None else z_idm[rows])
         observation = self._decoder_observation(tokens, history)
         actions = data.actions_of_chunk(self.config.relative_actions)[rows]
@@ -396,6 +411,14 @@ class LAFPPolicy(PreTrainedPolicy):
             key: deque(maxlen=self.config.n_obs_steps) for key in self._observed_keys()
         }
         self._chunk: deque[Tensor] = deque()
+        self._following: SafetyGuard | None = None
+
+    @property
+    def _guard(self) -> SafetyGuard | None:
+        """What bounds the commands of this run; made when the first one is asked for, of the limits then known."""
+        if self._following is None and self.config.limits and self.limits is not None:
+            self._following = SafetyGuard(self.config, self.limits, self.normalizer.of(OBS_STATE))
+        return self._following
 
     def _observed_keys(self) -> list[str]:
         return [*self.normalizer.camera_shapes, *self.normalizer.vector_shapes]
@@ -419,7 +442,11 @@ class LAFPPolicy(PreTrainedPolicy):
             history = {key: torch.stack(list(frames), dim=1) for key, frames in self._history.items()}
             actions = self._act(history, batch.get(TASK), noise)
             self._chunk.extend(actions[:, : self.config.n_action_steps].unbind(dim=1))
-        return self._chunk.popleft()
+        action = self._chunk.popleft()
+        if (guard := self._guard) is None:
+            return action
+        guard.watch({key: batch[key] for key in self.normalizer.camera_shapes}, batch.get(OBS_STATE))
+        return guard.command(action)
 
     @torch.no_grad()
     def predict_action_chunk(self, batch: dict[str, Tensor], noise: Tensor | None = None, **kwargs: Any) -> Tensor:
@@ -439,7 +466,13 @@ class LAFPPolicy(PreTrainedPolicy):
             x = batch[key] if batch[key].ndim == len(shape) + 2 else batch[key].unsqueeze(1)
             x = x[:, -steps:]
             history[key] = torch.cat([x[:, :1]] * (steps - x.shape[1]) + [x], dim=1)
-        return self._act(history, batch.get(TASK), noise)
+        actions = self._act(history, batch.get(TASK), noise)
+        if (guard := self._guard) is None:
+            return actions
+        state = batch.get(OBS_STATE)
+        images = {key: history[key][:, -1] for key in self.normalizer.camera_shapes}
+        guard.watch(images, state[:, -1] if state is not None and state.ndim == 3 else state)
+        return guard.chunk(actions)
 
     def with_task(self, history: Observation, tasks: Any) -> Observation:
         """``history`` and the vector of each sample's task in words, if the policy reads it (``task_encoder``).
@@ -461,6 +494,8 @@ class LAFPPolicy(PreTrainedPolicy):
         z = self.acting_policy.sample(
             tokens, self.acting_policy.noise(tokens.shape[0], tokens) if noise is None else noise
         )
+        if (guard := self._guard) is not None:
+            guard.measure(tokens, z)
         origin = raw[OBS_STATE][:, -1].to(z) if self.config.relative_actions else None
         if self.config.decoder_input == "none" and self.latent_action_model is not None:
             return self.latent_action_model.decode(z, origin)

@@ -8,7 +8,7 @@ makes one token of width ``D`` per camera (or patch) and per state, ``N`` in all
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -92,6 +92,11 @@ class ObservationNormalizer(nn.Module):
     def patch_shapes(self) -> dict[str, tuple[int, int]]:
         """Camera -> (P, F) of its patch tokens; none without a ViT."""
         return {} if self.vit is None else dict.fromkeys(self.camera_shapes, (self.vit.num_patches, self.vit.width))
+
+    def of(self, key: str) -> FixedNormalizer | None:
+        """What normalises the state ``key``; None if the policy does not read it."""
+        found = dict(self.vectors.items()).get(module_key(key))
+        return cast(FixedNormalizer, found) if found is not None else None
 
     def forward(self, batch: Mapping[str, Tensor]) -> Observation:
         """Normalise every known observation of ``batch``; a missing time axis becomes T = 1.

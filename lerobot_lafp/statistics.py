@@ -77,6 +77,42 @@ class RunningMoments(nn.Module):
         return x * self.std + self.mean
 
 
+class RunningRange(nn.Module):
+    """Least and largest value per dimension of all that came by."""
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("low", torch.full((dim,), torch.inf))
+        self.register_buffer("high", torch.full((dim,), -torch.inf))
+
+    @torch.no_grad()
+    def update(self, rows: Tensor) -> None:
+        """Take in ``rows`` (N, dim)."""
+        low, high = bounds(rows.to(self.low))
+        torch.minimum(self.low, low, out=self.low)
+        torch.maximum(self.high, high, out=self.high)
+
+    @property
+    def seen(self) -> bool:
+        """Whether anything came by."""
+        return bool((self.low <= self.high).all())
+
+    def width(self, least_share: float) -> Tensor:
+        """From least to largest, (dim,); no less than this share of the widest dimension's."""
+        width = self.high - self.low
+        return width.clamp(min=float(width.max()) * least_share)
+
+    def widened(self, margin: float, least_share: float) -> tuple[Tensor, Tensor]:
+        """The range with ``margin`` times its ``width`` added on both sides; without bounds if nothing came by."""
+        if not self.seen:
+            return torch.full_like(self.low, -torch.inf), torch.full_like(self.high, torch.inf)
+        more = margin * self.width(least_share)
+        return self.low - more, self.high + more
+
+
 class LatentStatistics(nn.Module):
     """Centre and scale of the latents per dimension: (max + min) / 2 and a standard deviation (paper, 3.2).
 

@@ -1,0 +1,300 @@
+"""What is commanded in place of what the policy says."""
+
+import itertools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lerobot_lafp.configuration_lafp import LAFPConfig
+from lerobot_lafp.limits import SafetyGuard, SafetyLimits, UnsafeActionError
+from lerobot_lafp.modeling_lafp import LAFPPolicy
+from lerobot_lafp.statistics import FixedNormalizer
+
+STATE, FRONT = "observation.state", "observation.images.front"
+JOINTS = ["pan.pos", "lift.pos"]
+
+Configs = Callable[..., LAFPConfig]
+
+
+@pytest.fixture
+def config(make_config: Configs) -> LAFPConfig:
+    return make_config(STATE, FRONT, fps=10.0, action_names=JOINTS, state_names=JOINTS)
+
+
+@pytest.fixture
+def limits() -> SafetyLimits:
+    """Demonstrations within [0, 10] and [-1, 1], that moved by 1 and 0.5 a frame, commanded 2 and 1 ahead."""
+    limits = SafetyLimits(2, 2, 8)
+    first = torch.tensor([[0.0, -1.0], [1.0, -0.5], [2.0, -1.0]])
+    last = torch.tensor([[10.0, 1.0], [9.0, 0.5], [10.0, 1.0]])
+    actions = torch.stack([first, last])
+    limits.update(actions, torch.ones(2, 3, dtype=torch.bool), actions[:, 0] - torch.tensor([2.0, 1.0]))
+    return limits
+
+
+def guard(config: LAFPConfig, limits: SafetyLimits, **options: Any) -> SafetyGuard:
+    """By whose clock a tenth of a second passes whenever something is observed."""
+    for name, value in options.items():
+        setattr(config, name, value)
+    state = FixedNormalizer((2,), {"mean": torch.tensor([5.0, 0.0]), "std": torch.ones(2)})
+    ticks = itertools.count()
+    return SafetyGuard(config, limits, state, clock=lambda: next(ticks) / 10)
+
+
+def row(*values: float) -> Tensor:
+    return torch.tensor([values], dtype=torch.float32)
+
+
+def picture(value: int = 0) -> dict[str, Tensor]:
+    return {FRONT: torch.full((1, 3, 4, 4), value, dtype=torch.uint8)}
+
+
+# --- What the demonstrations did -----------------------------------------------------------------------------
+
+
+def test_range_and_change_are_those_of_labelled_actions() -> None:
+    limits = SafetyLimits(1, 0, 8)
+    actions = torch.tensor([[[1.0], [2.0], [50.0]], [[float("nan")], [-3.0], [-3.5]]])
+    labeled = torch.tensor([[True, True, False], [False, True, True]])
+    limits.update(actions, labeled, None)
+    assert (limits.action.low, limits.action.high) == (-3.5, 2.0)
+    assert limits.change.high == 1.0
+
+
+def test_nothing_seen_bounds_nothing(config: LAFPConfig) -> None:
+    free = guard(config, SafetyLimits(2, 2, 8))
+    free.watch(picture(), row(5, 0))
+    assert torch.equal(free.command(row(1e6, -1e6)), row(1e6, -1e6))
+
+
+# --- Bounds --------------------------------------------------------------------------------------------------
+
+
+def test_commands_stay_within_the_range_and_its_margin(config: LAFPConfig, limits: SafetyLimits) -> None:
+    bounded = guard(config, limits, limit_change=None)
+    bounded.watch(picture(), row(5, 0))
+    assert torch.allclose(bounded.command(row(99, -99)), row(11, -1.2))
+
+
+def test_a_range_may_be_given(config: LAFPConfig, limits: SafetyLimits) -> None:
+    bounded = guard(config, limits, limit_change=None, limit_range={"lift.pos": (-0.2, 0.3)})
+    bounded.watch(picture(), row(5, 0))
+    assert torch.allclose(bounded.command(row(99, 99)), row(11, 0.3))
+    with pytest.raises(ValueError, match=r"no action of this policy: pan\.pos, lift\.pos"):
+        guard(config, limits, limit_range={"elbow": (0, 1)})
+
+
+def test_no_command_is_further_from_the_last_than_allowed(config: LAFPConfig, limits: SafetyLimits) -> None:
+    bounded = guard(config, limits)
+    sent = [row(5, 0)]
+    for _ in range(6):
+        bounded.watch(picture(), row(5, 0))
+        sent.append(bounded.command(row(10, 1)))
+    steps = torch.cat(sent).diff(dim=0)
+    assert torch.allclose(steps[0], row(4, 2).clamp(max=torch.tensor([4.0, 1.0])))  # twice the lead, and in range
+    assert float(steps[1:, 0].max()) <= 2.0  # twice the change
+    assert torch.equal(sent[-1], row(10, 1))
+
+
+def test_a_change_a_second_may_be_given(config: LAFPConfig, limits: SafetyLimits) -> None:
+    bounded = guard(config, limits, limit_change_per_s={"pan.pos": 3.0})
+    bounded.watch(picture(), row(5, 0))
+    first = bounded.command(row(5, 0))
+    assert torch.allclose(bounded.command(row(9, 0)) - first, row(0.3, 0))
+
+
+def test_smoothing_keeps_a_share_of_the_last(config: LAFPConfig, limits: SafetyLimits) -> None:
+    smooth = guard(config, limits, limit_smoothing=0.75, limit_change=None)
+    smooth.watch(picture(), row(5, 0))
+    smooth.command(row(4, 0))
+    assert torch.allclose(smooth.command(row(8, 0)), row(5, 0))
+
+
+def test_a_joint_that_stood_still_may_move_a_little(config: LAFPConfig) -> None:
+    limits = SafetyLimits(2, 2, 8)
+    still = torch.tensor([[[0.0, 3.0], [1.0, 3.0], [10.0, 3.0]]])
+    limits.update(still, torch.ones(1, 3, dtype=torch.bool), still[:, 0])
+    bounded = guard(config, limits, limit_change=None)
+    bounded.watch(picture(), row(5, 3))
+    assert torch.allclose(bounded.command(row(5, 9)), row(5, 3.1))
+
+
+def test_a_chunk_is_bounded_step_by_step(config: LAFPConfig, limits: SafetyLimits) -> None:
+    bounded = guard(config, limits)
+    bounded.watch(picture(), row(5, 0))
+    chunk = bounded.chunk(torch.tensor([[[10.0, 0.0], [0.0, 0.0], [10.0, 0.0]]]))
+    assert torch.allclose(chunk[0, :, 0], torch.tensor([9.0, 7.0, 9.0]))
+
+
+# --- Holding, and stopping -----------------------------------------------------------------------------------
+
+
+def test_what_is_no_number_holds_the_last_command_and_stops_the_run(
+    config: LAFPConfig, limits: SafetyLimits, caplog: pytest.LogCaptureFixture
+) -> None:
+    held = guard(config, limits, limit_held_steps=3)
+    held.watch(picture(), row(5, 0))
+    last = held.command(row(6, 0.1))
+    for _ in range(3):
+        assert torch.equal(held.command(row(float("nan"), 0.2)), last)
+    assert "pan.pos" in caplog.text
+    with pytest.raises(UnsafeActionError, match=r"3 commands held in a row: the action is not a number \(pan\.pos\)"):
+        held.command(row(float("inf"), 0.2))
+
+
+def test_a_number_in_between_starts_the_count_again(config: LAFPConfig, limits: SafetyLimits) -> None:
+    held = guard(config, limits, limit_held_steps=1)
+    held.watch(picture(), row(5, 0))
+    for _ in range(4):
+        held.command(row(float("nan"), 0))
+        held.command(row(5, 0))
+
+
+def test_before_the_first_command_the_arm_is_held_where_it_is(config: LAFPConfig, limits: SafetyLimits) -> None:
+    held = guard(config, limits)
+    held.watch(picture(), row(5, 0))
+    assert torch.equal(held.command(row(float("nan"), 0)), row(5, 0))
+
+
+def test_without_a_position_to_hold_the_run_does_not_begin(config: LAFPConfig, limits: SafetyLimits) -> None:
+    held = guard(config, limits, state_names=None)
+    held.watch(picture(), row(5, 0))
+    with pytest.raises(UnsafeActionError, match="before its first command"):
+        held.command(row(float("nan"), 0))
+
+
+def test_side_by_side_each_holds_its_own(config: LAFPConfig, limits: SafetyLimits) -> None:
+    held = guard(config, limits)
+    held.watch({}, torch.tensor([[5.0, 0.0], [5.0, 0.0]]))
+    held.command(torch.tensor([[4.0, 0.0], [6.0, 0.0]]))
+    sent = held.command(torch.tensor([[5.0, 0.0], [float("nan"), 0.0]]))
+    assert torch.equal(sent, torch.tensor([[5.0, 0.0], [6.0, 0.0]]))
+
+
+@pytest.mark.parametrize("value", [100.0, float("nan")])
+def test_a_state_that_cannot_be_right_holds(config: LAFPConfig, limits: SafetyLimits, value: float) -> None:
+    held = guard(config, limits, limit_held_steps=2)
+    held.watch(picture(), row(5, 0))
+    last = held.command(row(6, 0))
+    for _ in range(2):
+        held.watch(picture(), row(5, value))
+        assert torch.equal(held.command(row(7, 0)), last)
+    held.watch(picture(), row(5, value))
+    with pytest.raises(UnsafeActionError, match=r"state of lift\.pos is (100|nan).*calibrated"):
+        held.command(row(7, 0))
+
+
+def test_a_picture_that_stays_while_the_arm_moves_holds(config: LAFPConfig, limits: SafetyLimits) -> None:
+    held = guard(config, limits, limit_held_steps=2, limit_frozen_s=0.35)
+    pan, sent = 5.0, []
+    with pytest.raises(UnsafeActionError, match=f"camera {FRONT} has shown the same picture"):  # noqa: PT012
+        for _ in range(9):
+            held.watch(picture(), row(pan, 0))
+            sent.append(float(held.command(row(pan + 0.5, 0))[0, 0]))
+            pan = sent[-1]
+    assert len(sent) == 6  # four within the time, and two held
+    assert sent[-1] == sent[-2] == sent[-3]
+
+
+def test_a_joint_that_does_not_follow_holds(config: LAFPConfig, limits: SafetyLimits) -> None:
+    held = guard(config, limits, limit_held_steps=2, limit_frozen_s=0.35, limit_change=None)
+    held.watch(picture(), row(5, 0))
+    held.command(row(9, 0))
+    for step in range(8):  # it moves, if far behind
+        held.watch(picture(step), row(2 - 0.1 * step, 0))
+        assert float(held.command(row(9, 0))[0, 0]) == 9
+    with pytest.raises(UnsafeActionError, match=r"pan\.pos does not follow its commands.*overload"):  # noqa: PT012
+        for step in range(8):
+            held.watch(picture(step), row(1, 0))
+            held.command(row(10, 0))
+    assert step == 6  # four within the time, two held
+
+
+def test_a_still_arm_may_see_the_same(config: LAFPConfig, limits: SafetyLimits) -> None:
+    held = guard(config, limits, limit_held_steps=1, limit_frozen_s=0.35)
+    for _ in range(20):
+        held.watch(picture(), row(5, 0))
+        held.command(row(5, 0))
+    for step in range(20):
+        held.watch(picture(step), row(5 + step / 10, 0))
+        held.command(row(5, 0))
+
+
+# --- In the policy -------------------------------------------------------------------------------------------
+
+
+def test_the_policy_keeps_its_limits_through_a_checkpoint(
+    make_policy: Callable[..., LAFPPolicy], make_batch: Callable[..., dict[str, Any]], tmp_path: Any
+) -> None:
+    policy = make_policy(STATE, action_names=JOINTS, state_names=JOINTS)
+    policy.train()
+    policy.forward(make_batch(policy.config))[0].backward()
+    policy.update()
+    policy.save_pretrained(tmp_path)
+    again = LAFPPolicy.from_pretrained(tmp_path)
+    low, high = again.limits.action.widened(0.1, 0.1)
+    assert torch.equal(again.limits.action.high, policy.limits.action.high)
+    for parameter in again.action_decoder.parameters():
+        parameter.data *= 1e3
+    again.eval()
+    again.reset()
+    for _ in range(5):
+        action = again.select_action({STATE: torch.zeros(1, 2)})
+        assert bool((action >= low - 1e-4).all())
+        assert bool((action <= high + 1e-4).all())
+    assert bool((again.predict_action_chunk({STATE: torch.zeros(1, 2)}) <= high + 1e-4).all())
+
+
+def test_a_policy_of_nan_stops(
+    make_policy: Callable[..., LAFPPolicy], make_batch: Callable[..., dict[str, Any]]
+) -> None:
+    policy = make_policy(STATE, action_names=JOINTS, state_names=JOINTS, limit_held_steps=2)
+    for parameter in policy.action_decoder.parameters():
+        parameter.data.fill_(float("nan"))
+    policy.eval()
+    batch = {STATE: torch.tensor([[0.3, -0.2]])}
+    for _ in range(2):
+        assert torch.equal(policy.select_action(batch), batch[STATE])
+    with pytest.raises(UnsafeActionError):
+        policy.select_action(batch)
+
+
+def test_without_limits_everything_passes(make_policy: Callable[..., LAFPPolicy]) -> None:
+    policy = make_policy(STATE, limits=False)
+    for parameter in policy.action_decoder.parameters():
+        parameter.data.fill_(float("nan"))
+    assert policy.eval().select_action({STATE: torch.zeros(1, 2)}).isnan().all()
+
+
+def test_what_is_far_from_the_training_is_said_once(
+    make_policy: Callable[..., LAFPPolicy],
+    make_batch: Callable[..., dict[str, Any]],
+    make_config: Configs,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    policy = make_policy(STATE, FRONT)
+    policy.limits.tokens.update(torch.randn(100, 8) * 1e-3)
+    policy.eval()
+    batch = {STATE: torch.zeros(1, 2), FRONT: torch.rand(1, 3, 20, 24)}
+    with caplog.at_level(logging.WARNING):
+        for _ in range(7):
+            policy.select_action(batch)
+    assert caplog.text.count("the observation lies") == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"limit_margin": -0.1},
+        {"limit_smoothing": 1.0},
+        {"limit_range": {"pan.pos": (1.0, 1.0)}},
+        {"limit_change_per_s": {"pan.pos": 0.0}},
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(make_config: Configs, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        make_config(**options)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .configuration_lafp import LAFPConfig
-from .statistics import FixedNormalizer, RunningMoments, RunningRange
+from .statistics import FixedNormalizer, RunningMoments, RunningRange, at_least_share
 
 logger = logging.getLogger(__name__)
 
@@ -90,11 +90,11 @@ class SafetyGuard:
         self.state = state
         self.names = config.action_names or [f"action {i}" for i in range(limits.action.low.numel())]
         self._low, self._high = self._range()
+        lead = limits.lead
+        #: How far behind its command a joint ever was in the demonstrations, (A,).
+        self._behind = at_least_share(lead.high, LEAST_SHARE) if lead is not None and lead.seen else None
+        self._deviation = None if state is None else at_least_share(state.std, LEAST_SHARE)
         self._change, self._lead = self._largest_changes()
-        self.reset()
-
-    def reset(self) -> None:
-        """A new run."""
         self._last: Tensor | None = None  # (B, A), what was commanded
         self._state: Tensor | None = None
         self._follows_since = torch.zeros(len(self._low))  # when a joint followed its commands last, (A,)
@@ -175,14 +175,14 @@ class SafetyGuard:
 
     def _largest_changes(self) -> tuple[Tensor, Tensor]:
         """From one command to the next, and from where the joints are to the first command, each (A,)."""
-        change, lead = self.limits.change, self.limits.lead
+        change = self.limits.change
         factor = self.config.limit_change
         step = torch.full_like(self._low, torch.inf)
         if factor is not None and change.seen:
-            step = factor * change.high.clamp(min=float(change.high.max()) * LEAST_SHARE)
+            step = factor * at_least_share(change.high, LEAST_SHARE)
         first = torch.full_like(step, torch.inf)
-        if lead is not None and lead.seen and self.config.commands_positions and factor is not None:
-            first = torch.maximum(step, factor * lead.high.clamp(min=float(lead.high.max()) * LEAST_SHARE))
+        if self._behind is not None and self.config.commands_positions and factor is not None:
+            first = torch.maximum(step, factor * self._behind)
         if (given := self.config.limit_change_per_s) is not None:
             if self.config.fps is None:
                 raise ValueError("`limit_change_per_s` needs the rate of the commands: add --policy.fps.")
@@ -226,9 +226,9 @@ class SafetyGuard:
         }
 
     def _unlikely_state(self, state: Tensor) -> str | None:
-        if self.state is None:
+        if self.state is None or self._deviation is None:
             return None
-        mean, most = self.state.mean.to(state), STATE_DEVIATIONS * self._deviation(self.state).to(state)
+        mean, most = self.state.mean.to(state), STATE_DEVIATIONS * self._deviation.to(state)
         bad = ~((state[0] - mean).abs() <= most)  # NaN, too
         if not bool(bad.any()):
             return None
@@ -240,17 +240,12 @@ class SafetyGuard:
             "that it is calibrated as theirs was"
         )
 
-    @staticmethod
-    def _deviation(state: FixedNormalizer) -> Tensor:
-        return state.std.clamp(min=float(state.std.max()) * LEAST_SHARE)
-
     def _joint_that_does_not_follow(self, before: Tensor | None, state: Tensor, now: float) -> str | None:
         """Whether a joint stays where it is although it is commanded elsewhere: its motor is off, or it is caught."""
-        lead = self.limits.lead
-        if self._last is None or before is None or lead is None or not lead.seen or not self.config.commands_positions:
+        if self._last is None or before is None or self._behind is None or not self.config.commands_positions:
             self._follows_since.fill_(now)
             return None
-        behind = lead.high.clamp(min=float(lead.high.max()) * LEAST_SHARE).to(state)
+        behind = self._behind.to(state)
         stuck = ((self._last.to(state) - state).abs() > behind) & ((state - before).abs() < STILL * behind)
         self._follows_since[~stuck[0].cpu()] = now
         caught = now - self._follows_since > self.config.limit_frozen_s
@@ -267,8 +262,8 @@ class SafetyGuard:
         self._pictures[key] = image
         if before is None or not torch.equal(before, image):
             self._seen_first[key] = (now, state.clone())
-        if self.state is not None:
-            scale = self._deviation(self.state)
+        if self._deviation is not None:
+            scale = self._deviation
         elif self.config.commands_positions and self.limits.action.seen:
             scale = self.limits.action.width(LEAST_SHARE) / 4
         else:

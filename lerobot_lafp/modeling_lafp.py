@@ -276,7 +276,7 @@ class LAFPPolicy(PreTrainedPolicy):
 
     def _learns_from_actions(self) -> bool:
         stage = self.config.stage
-        return stage in ("joint", "action_decoder") or (stage == "latent_action" and self.config.label_weight > 0)
+        return stage in ("joint", "action_decoder") or (stage == "latent_action" and self.config.labels_in_stage_1)
 
     def _stage_losses(self, data: TrainingBatch) -> dict[str, Tensor]:
         assert self.latent_action_model is not None

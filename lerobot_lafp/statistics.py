@@ -13,6 +13,11 @@ def _safe_scale(scale: Tensor) -> Tensor:
     return torch.where(scale > MIN_SCALE, scale, torch.ones_like(scale))
 
 
+def at_least_share(scale: Tensor, share: float) -> Tensor:
+    """``scale`` (dim,), no dimension's less than this share of the largest."""
+    return scale.clamp(min=float(scale.max()) * share)
+
+
 class FixedNormalizer(nn.Module):
     """``(x - mean) / std`` per dimension, with mean and std given once (from the dataset's statistics)."""
 
@@ -102,8 +107,7 @@ class RunningRange(nn.Module):
 
     def width(self, least_share: float) -> Tensor:
         """From least to largest, (dim,); no less than this share of the widest dimension's."""
-        width = self.high - self.low
-        return width.clamp(min=float(width.max()) * least_share)
+        return at_least_share(self.high - self.low, least_share)
 
     def widened(self, margin: float, least_share: float) -> tuple[Tensor, Tensor]:
         """The range with ``margin`` times its ``width`` added on both sides; without bounds if nothing came by."""

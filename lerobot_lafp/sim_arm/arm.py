@@ -55,6 +55,7 @@ class SimArm:
         **clock: Any,
     ) -> None:
         self.calibration = checked_calibration(CALIBRATION if calibration is None else calibration)
+        self._middles = np.array([(of["range_min"] + of["range_max"]) / 2 for of in self.calibration.values()])
         self.log = log
         self.task = ReachTask(HOME, seed)
         self.servos: list[Servo] = []
@@ -88,11 +89,11 @@ class SimArm:
     def angles(self) -> Vector:
         """Of the six joints, (6,) in radians from the middle of their ranges."""
         positions = np.array([servo.position for servo in self.servos])
-        return (positions - self._middles()) * RADIANS_PER_STEP
+        return (positions - self._middles) * RADIANS_PER_STEP
 
     def degrees_to_steps(self, degrees: Vector) -> Vector:
         """Joint angles (6,) in degrees as positions in the servos' registers."""
-        return np.radians(degrees) / RADIANS_PER_STEP + self._middles()
+        return np.radians(degrees) / RADIANS_PER_STEP + self._middles
 
     def reset(self, seed: int | None = None) -> None:
         """Put the arm at home by hand, and draw another target."""
@@ -112,9 +113,6 @@ class SimArm:
                 "rollouts": len(self.task.rollouts),
                 "frozen": self.bus.faults.active("freeze", 0, now) is not None,
             }
-
-    def _middles(self) -> Vector:
-        return np.array([(of["range_min"] + of["range_max"]) / 2 for of in self.calibration.values()])
 
     def _place_home(self) -> None:
         for servo, steps in zip(self.servos, self.degrees_to_steps(np.degrees(HOME)), strict=True):

@@ -99,6 +99,8 @@ class LAFPConfig(PreTrainedConfig):
         backbone_grid: Cells a side over which a ViT's patch tokens are averaged; each is a token of its own.
         backbone_config: What ``transformers`` needs to build the ViT again. Filled in by the first training run.
         token_dim: Width of an observation token.
+        random_shift: Pixels by which the images that the policy sees are shifted at random in each direction, all
+            frames of a sample alike, while it trains (DrQ); what comes into view repeats the edge. 0: off.
 
         task_encoder: How the policy reads the task in words: by its ``words``, hashed, which needs no download; by a
             frozen text ``model``; or not at all, ``none``. ``auto``: by ``text_model`` if there is one, else by words
@@ -220,6 +222,7 @@ class LAFPConfig(PreTrainedConfig):
     backbone_grid: int = 4
     backbone_config: dict[str, Any] | None = None
     token_dim: int = 128
+    random_shift: int = 0
 
     # Tasks in words.
     task_encoder: Literal["auto", "none", "words", "model"] = "auto"
@@ -381,6 +384,13 @@ class LAFPConfig(PreTrainedConfig):
             )
         if self.bottleneck == "vq" and self.latent_dim % self.codebook_heads:
             raise ValueError(f"`codebook_heads` ({self.codebook_heads}) must divide `latent_dim` ({self.latent_dim}).")
+        if self.random_shift < 0:
+            raise ValueError(f"`random_shift` must not be negative, got {self.random_shift}; 0 turns it off.")
+        if self.random_shift and self.vision_encoder == "vit":
+            raise ValueError(
+                "`random_shift` shifts images, and with vision_encoder=vit the policy sees features. Leave "
+                "--policy.random_shift out."
+            )
         if self.resize_shape is not None and min(self.resize_shape) < 8:
             raise ValueError(f"`resize_shape` must be at least 8 pixels a side, got {self.resize_shape}.")
         self._check_backbone()

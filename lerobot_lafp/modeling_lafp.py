@@ -32,7 +32,7 @@ from .latent_action_model import LatentActionModel
 from .latent_policy import BehaviorCloningPolicy, FlowPolicy, LatentPolicy, update_average
 from .limits import SafetyGuard, SafetyLimits
 from .networks import mean_over_valid
-from .observation import Observation, ObservationEncoder, ObservationNormalizer
+from .observation import Observation, ObservationEncoder, ObservationNormalizer, shift_at_random
 from .statistics import RunningMoments
 from .task import TASK, TaskEncoder, encode_tasks
 from .vit import FrozenViT, build_vit, load_vit
@@ -289,11 +289,18 @@ class LAFPPolicy(PreTrainedPolicy):
             z = self.latent_action_model.normalized_latents(data.frames, data.valid)
         if stage in ("joint", "latent_policy"):
             assert z is not None
-            tokens = self.latent_policy.observe(data.history)
+            tokens = self._observe_shifted(self.latent_policy, data.history)
             losses["policy_loss"] = mean_over_valid(self.latent_policy.loss(z, tokens), data.valid.unsqueeze(-1))
         if self.action_decoder in self._trained_modules():
             losses["decoder_loss"] = self._decoder_loss(data, z)
         return losses
+
+    def _observe_shifted(self, policy: LatentPolicy, history: Observation) -> Tensor:
+        """Tokens (B, T, N, D) that ``policy``, if it is in training, makes of images shifted by ``random_shift``."""
+        if policy.training and self.config.random_shift:
+            cameras = {k: shift_at_random(history[k], self.config.random_shift) for k in self.config.camera_shapes}
+            history = {**history, **cameras}
+        return policy.observe(history)
 
     def _latent_action_losses(self, data: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Stage 1. Returns the normalised latents, cut from the graph, and the losses."""
@@ -324,7 +331,7 @@ class LAFPPolicy(PreTrainedPolicy):
         history = {key: x[rows] for key, x in data.history.items()}
         with torch.set_grad_enabled(self.config.finetune_policy and torch.is_grad_enabled()):
             policy = self.latent_policy if self.config.finetune_policy else self.acting_policy
-            tokens = policy.observe(history)
+            tokens = self._observe_shifted(policy, history)
             if self.training and self.config.stage == "action_decoder" and not self.config.finetune_policy:
                 assert self.limits is not None
                 known = data.labeled[rows].any(dim=1)
@@ -369,7 +376,7 @@ class LAFPPolicy(PreTrainedPolicy):
             moments.update(actions[data.labeled])
         mask = data.labeled.unsqueeze(-1)
         target = torch.where(mask, moments.normalize(actions), torch.zeros_like(actions))
-        tokens = self.latent_policy.observe(data.history)
+        tokens = self._observe_shifted(self.latent_policy, data.history)
         return {"policy_loss": mean_over_valid(self.latent_policy.loss(target, tokens), mask)}
 
     def update(self) -> None:

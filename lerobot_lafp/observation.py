@@ -336,6 +336,23 @@ def select_frames(observation: Observation, index: list[int]) -> Observation:
     return {key: x[:, index] for key, x in observation.items()}
 
 
+def shift_at_random(images: Tensor, pixels: int) -> Tensor:
+    """Shift every sample of (B, T, C, H, W) by up to ``pixels`` up or down and left or right, all its frames alike.
+
+    What comes into view repeats the edge (DrQ, arXiv 2004.13649).
+    """
+    batch, _, _, height, width = images.shape
+
+    def places(size: int) -> Tensor:
+        shift = torch.randint(-pixels, pixels + 1, (batch, 1), device=images.device)
+        return (torch.arange(size, device=images.device) + shift).clamp(0, size - 1)
+
+    rows, columns = places(height), places(width)
+    sample = torch.arange(batch, device=images.device).reshape(batch, 1, 1)
+    moved = images[sample, :, :, rows.unsqueeze(2), columns.unsqueeze(1)]  # indexed axes come first
+    return rearrange(moved, "b h w t c -> b t c h w").contiguous()
+
+
 def shrink(images: Tensor, longest: int) -> Tensor:
     """Average images (.., C, H, W) down by a whole factor until their longest side is at most ``longest``."""
     factor = -(-max(images.shape[-2:]) // longest)

@@ -5,6 +5,7 @@ for that and nothing else, so the columns are read once, and a batch is an index
 ``tests/benchmarks/test_frames.py`` holds the two against each other.
 """
 
+import copy
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +45,13 @@ class Frames:
         self.end = count.cumsum(0)
         self.first = self.end - count
 
+    def on(self, device: str | None) -> "Frames":
+        """The same frames in the memory of ``device``, where batches are then put together."""
+        there = copy.copy(self)
+        there.columns = {key: column.to(device) for key, column in self.columns.items()}
+        there.episode, there.first, there.end = self.episode.to(device), self.first.to(device), self.end.to(device)
+        return there
+
     @property
     def num_episodes(self) -> int:
         return len(self.end)
@@ -55,7 +63,7 @@ class Frames:
         return torch.cat([torch.arange(first, max(first, last)) for first, last in spans])
 
     def batch(self, index: Tensor, config: Any) -> dict[str, Any]:
-        """What LeRobot's loader collates for frames ``index`` (B,) and the offsets that ``config`` asks for."""
+        """What LeRobot's loader collates for frames ``index`` (B,), where the frames are, and the offsets that ``config`` asks for."""
         episode = self.episode[index]
         batch: dict[str, Any] = {"episode_index": episode}
         for key, column in self.columns.items():
@@ -63,7 +71,7 @@ class Frames:
             if deltas is None:
                 rows = column[index]
             else:
-                at = index[:, None] + torch.tensor(deltas)
+                at = index[:, None] + torch.tensor(deltas, device=index.device)
                 low, high = self.first[episode][:, None], self.end[episode][:, None] - 1
                 batch[f"{key}_is_pad"] = (at < low) | (at > high)
                 rows = column[torch.minimum(torch.maximum(at, low), high)]

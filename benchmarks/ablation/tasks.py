@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from filelock import FileLock
@@ -26,8 +27,6 @@ from .frames import Frames
 OUTPUT = Path("outputs/ablation")
 #: Evaluation episodes start at this seed, of every run alike. Nothing is ever chosen by looking at them.
 EVALUATION_SEED = 100_000
-#: Environments stepped together.
-BATCH = 50
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,7 @@ class Task:
         labels: Labelled episodes where a variant does not say.
         episodes: Evaluation episodes of a run.
         rivals: LeRobot policy type -> its options.
+        environments: Stepped together in an evaluation, where they render in as many processes.
     """
 
     name: str
@@ -62,6 +62,7 @@ class Task:
     labels: int
     episodes: int
     rivals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    environments: int = 50
 
     def frames(self) -> Frames:
         return _frames(self.name)
@@ -77,8 +78,12 @@ class Task:
     def environment(self, log: Path | None = None) -> EnvConfig:
         if self.name == "two_way":
             return TwoWayEnvConfig(episode_log=None if log is None else str(log))
-        pixels = self.name == "pusht"
-        return PushtEnv(obs_type="pixels_agent_pos" if pixels else "environment_state_agent_pos")
+        return PushtEnv(obs_type="pixels_agent_pos" if self.renders else "environment_state_agent_pos")
+
+    @property
+    def renders(self) -> bool:
+        """Whether it is rendering that takes the time of an evaluation."""
+        return self.name == "pusht"
 
     def evaluate(self, checkpoint: Path, acting: Mapping[str, Any], episodes: int, first_seed: int) -> dict[str, Any]:
         """Per-episode outcomes of a checkpoint by LeRobot's own ``eval_policy``, and the CPU time of one chunk."""
@@ -86,7 +91,8 @@ class Task:
         with tempfile.TemporaryDirectory() as folder:
             log = Path(folder) / "episodes.jsonl"
             environment = self.environment(log)
-            envs = next(iter(make_env(environment, n_envs=min(episodes, BATCH)).values()))[0]
+            count = min(episodes, self.environments)
+            envs = rendering(environment, count) if self.renders else make_vector_env(environment, count)
             around = make_env_pre_post_processors(environment, policy.config)
             set_seed(first_seed)
             with torch.no_grad():
@@ -103,6 +109,23 @@ class Task:
                 out["mode"] = [e.mode for e in logged]
                 out["touched"] = [e.touched for e in logged]
         return out
+
+
+def make_vector_env(environment: EnvConfig, count: int) -> gym.vector.VectorEnv:
+    return next(iter(make_env(environment, n_envs=count).values()))[0]
+
+
+def rendering(environment: EnvConfig, count: int) -> gym.vector.VectorEnv:
+    """As ``make_vector_env``, a process each: LeRobot's own asynchronous ones do not find gym-pusht (0.6.1)."""
+
+    def make() -> gym.Env[Any, Any]:
+        import gym_pusht  # noqa: F401  (registers the environment)
+
+        env = gym.make(environment.gym_id, disable_env_checker=True, **environment.gym_kwargs)
+        env.unwrapped.task = env.unwrapped.task_description = ""  # LeRobot asks, and a process without them ends
+        return env
+
+    return gym.vector.AsyncVectorEnv([make] * count, autoreset_mode=gym.vector.AutoresetMode.SAME_STEP, context="fork")
 
 
 def load(checkpoint: Path, acting: Mapping[str, Any]) -> tuple[Any, tuple[Any, Any]]:
@@ -231,6 +254,7 @@ TASKS = {
             },
             labels=20,
             episodes=500,
+            environments=250,
             rivals={
                 # As the published lerobot/diffusion_pusht was trained; the defaults have moved since.
                 "diffusion": {

@@ -47,7 +47,11 @@ def train(
         CPU seconds that the training took, those before an interruption included.
     """
     set_seed(seed)
-    bf16 = budget.bf16 and has_bf16(config.device or "cpu")
+    device = config.device or "cpu"
+    bf16 = budget.bf16 and has_bf16(device)
+    if device != "cpu":  # as lerobot-train does
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cuda.matmul.allow_tf32 = True
     policy = make_policy(config, ds_meta=frames.meta)
     start = {"pretrained_path": str(config.pretrained_path)} if config.pretrained_path else {}
     preprocessor, postprocessor = make_pre_post_processors(config, **start, dataset_stats=frames.meta.stats)
@@ -68,21 +72,22 @@ def train(
         done, optimizer, scheduler = load_training_state(partial, optimizer, scheduler)
         seconds = float((partial / "seconds").read_text())
     clock = time.process_time()
+    order = batches(frames.usable(episodes, getattr(config, "drop_n_last_frames", 0)), budget.batch_size, seed, done)
+    frames = frames.on(device)
     labels = {}
     if getattr(config, "stage", None) == "latent_policy":
-        with torch.autocast(config.device or "cpu", torch.bfloat16, enabled=bf16):
-            labels = latent_labels(policy, frames)
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
+            labels = {key: column.to(device) for key, column in latent_labels(policy, frames).items()}
     if labels:
         policy.config.latent_labels = config.latent_labels = True
-    order = batches(frames.usable(episodes, getattr(config, "drop_n_last_frames", 0)), budget.batch_size, seed, done)
     saved = time.process_time()
     clipped = [p for group in optimizer.param_groups for p in group["params"]]
     policy.train()
     for step in range(done + 1, budget.steps + 1):
         policy.train()
-        index = next(order)
+        index = next(order).to(device)
         batch = preprocessor({**frames.batch(index, config), **{key: x[index] for key, x in labels.items()}})
-        with torch.autocast(config.device or "cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
             loss, _ = policy.forward(batch)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"The loss became {loss.item()} at step {step} of {folder}.")

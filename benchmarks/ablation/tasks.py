@@ -1,5 +1,6 @@
 """The tasks: what is observed, how much is trained, and how an episode is judged."""
 
+import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -121,6 +122,7 @@ def rendering(environment: EnvConfig, count: int) -> gym.vector.VectorEnv:
     def make() -> gym.Env[Any, Any]:
         import gym_pusht  # noqa: F401  (registers the environment)
 
+        os.nice(10)  # the process that acts goes first
         env = gym.make(environment.gym_id, disable_env_checker=True, **environment.gym_kwargs)
         env.unwrapped.task = env.unwrapped.task_description = ""  # LeRobot asks, and a process without them ends
         return env
@@ -245,10 +247,17 @@ TASKS = {
         ),
         Task(  # for a GPU
             name="pusht",
-            options={"n_obs_steps": 1, "relative_actions": True, "num_flow_steps": 10},
+            options={
+                "n_obs_steps": 1,
+                "relative_actions": True,
+                "num_flow_steps": 10,
+                "motion_weight": 0.1,
+                "random_shift": 4,
+                "optimizer_lr": 1e-3,
+            },
             budgets={
-                "latent_action": Budget(20_000, 64),
-                "latent_policy": Budget(40_000, 64),
+                "latent_action": Budget(20_000, 128),
+                "latent_policy": Budget(40_000, 256),
                 "action_decoder": Budget(3_000, 128),
                 "diffusion": Budget(200_000, 64),
             },

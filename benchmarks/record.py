@@ -24,8 +24,14 @@ def provenance() -> dict[str, Any]:
         "command": " ".join(["python", os.path.relpath(sys.argv[0], root), *sys.argv[1:]]),
         "commit": f"{commit}{' with uncommitted changes' if changed else ''}",
         "versions": {name: importlib.metadata.version(name) for name in packages},
-        "machine": {"system": platform.system(), "processor": _processor(), "cores": os.cpu_count()},
+        "machine": {"system": platform.system(), "processor": _processor(), "cores": os.cpu_count(), **_gpu()},
     }
+
+
+def _gpu() -> dict[str, str]:
+    """The GPU, if this process has used one."""
+    torch = sys.modules.get("torch")
+    return {"gpu": torch.cuda.get_device_name()} if torch is not None and torch.cuda.is_initialized() else {}
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -17,6 +17,7 @@ from lerobot_lafp.observation import (
     ResNetEncoder,
     SmallConvEncoder,
     select_frames,
+    shift_at_random,
     shrink,
 )
 
@@ -228,3 +229,23 @@ def test_shrink_of_an_uneven_size_averages_what_is_there() -> None:
     out = shrink(image, 2)
     assert out.shape == (2, 3, 1, 2, 1)
     assert out[0, 0].flatten().tolist() == [2.5, 7.5]
+
+
+def test_random_shift_moves_every_frame_of_a_sample_alike_and_repeats_the_edge() -> None:
+    torch.manual_seed(0)
+    rows = torch.arange(12.0).reshape(12, 1).expand(12, 12)
+    columns = torch.arange(12.0).expand(12, 12)
+    images = torch.stack([rows, columns, rows]).expand(40, 2, 3, 12, 12)  # says of each pixel where it was
+    shifted = shift_at_random(images, 3)
+
+    assert shifted.shape == images.shape
+    assert torch.equal(shifted[:, 0], shifted[:, 1])  # all frames of a sample alike
+    down = shifted[:, 0, 0, 6, 0] - 6
+    right = shifted[:, 0, 1, 0, 6] - 6
+    assert set(down.tolist()) == set(right.tolist()) == {-3, -2, -1, 0, 1, 2, 3}
+    assert not torch.equal(down, right)
+    for sample, (d, r) in enumerate(zip(down.tolist(), right.tolist(), strict=True)):
+        expected = images[sample, 0]
+        at_rows = (torch.arange(12) + int(d)).clamp(0, 11)
+        at_columns = (torch.arange(12) + int(r)).clamp(0, 11)
+        assert torch.equal(shifted[sample, 0], expected[:, at_rows][:, :, at_columns])

@@ -193,5 +193,5 @@ ONCE = {f"shipped_{labels}_labels" for labels in LABELS if labels != 20} | {
 SEEDS: dict[str, Callable[[str], int]] = {
     "two_way": lambda name: 3 if "_dz" in name else 5,
     "pusht_keypoints": lambda name: 1 if name in ONCE else 3,
-    "pusht": lambda name: 1,
+    "pusht": lambda name: 3 if name == "lafp" else 1,
 }

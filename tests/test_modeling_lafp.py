@@ -927,3 +927,26 @@ def test_a_dataset_without_actions_is_refused_by_stage_three(
     policy = run_stage(None, make_config(STATE, stage="latent_action"), "latent_action", state=2, action=2)
     with pytest.raises(ValueError, match=r"no `action` column, but stage action_decoder"):
         run_stage(policy, policy.config, "action_decoder", state=2)
+
+
+@pytest.mark.parametrize("stage", ["joint", *STAGES])
+def test_images_are_shifted_only_where_the_policy_trains_on_them(
+    stage: str, trained: Build, make_batch: Batches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shifts: list[int] = []
+
+    def shift(images: Tensor, pixels: int) -> Tensor:
+        shifts.append(pixels)
+        return images
+
+    monkeypatch.setattr("lerobot_lafp.modeling_lafp.shift_at_random", shift)
+    policy = trained(stage, STATE, FRONT, random_shift=2)
+    shifts.clear()  # of its training so far
+    batch = make_batch(policy.config)
+    policy.train()
+    policy.forward(batch)
+    assert shifts == ([2] if stage in ("joint", "latent_policy") else [])
+    shifts.clear()
+    policy.eval()
+    policy.forward(batch)
+    assert not shifts

@@ -63,7 +63,10 @@ class Frames:
         return torch.cat([torch.arange(first, max(first, last)) for first, last in spans])
 
     def batch(self, index: Tensor, config: Any) -> dict[str, Any]:
-        """What LeRobot's loader collates for frames ``index`` (B,), where the frames are, and the offsets that ``config`` asks for."""
+        """What LeRobot's loader collates for frames ``index`` (B,) and the offsets that ``config`` asks for.
+
+        ``index`` lies where the frames do (``on``).
+        """
         episode = self.episode[index]
         batch: dict[str, Any] = {"episode_index": episode}
         for key, column in self.columns.items():

@@ -266,7 +266,7 @@ TASKS = {
             episodes=500,
             environments=250,
             rivals={
-                # As the published lerobot/diffusion_pusht, which was trained for 200,000 steps; the defaults have moved.
+                # As the published lerobot/diffusion_pusht (200,000 steps); the defaults have moved since.
                 "diffusion": {
                     "n_obs_steps": 2,
                     "horizon": 16,

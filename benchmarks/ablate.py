@@ -40,7 +40,7 @@ def _add_choice(command: argparse.ArgumentParser) -> None:
     command.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes, one thread each")
     command.add_argument("--pusht_root", type=Path, help="folder of the PushT datasets; unset: the Hub")
     command.add_argument("--results", type=Path, default=ABLATION_RESULTS)
-    command.add_argument("--device", default="cpu", help="of policies, e.g. cuda (then with --jobs 1)")
+    command.add_argument("--device", default="cpu", help="of policies, e.g. cuda, which all --jobs then share")
     command.add_argument("--smoke", action="store_true", help="two steps, two episodes; give --results another folder")
     explore = command.add_argument_group("exploring (never with the seeds of the results)")
     explore.add_argument("--first_training_seed", type=int, default=0)

@@ -369,7 +369,7 @@ class LAFPConfig(PreTrainedConfig):
             raise ValueError(f"`joint_latent_share` must lie in (0, 1], got {self.joint_latent_share}.")
         if not 0.0 <= self.ema_decay < 1.0:
             raise ValueError(f"`ema_decay` must lie in [0, 1), got {self.ema_decay}; 0 turns the average off.")
-        for name in ("label_weight", "motion_weight"):
+        for name in ("label_weight", "motion_weight", "random_shift"):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
         if self.decoder_input == "none" and self.stage == "action_decoder":
@@ -384,13 +384,6 @@ class LAFPConfig(PreTrainedConfig):
             )
         if self.bottleneck == "vq" and self.latent_dim % self.codebook_heads:
             raise ValueError(f"`codebook_heads` ({self.codebook_heads}) must divide `latent_dim` ({self.latent_dim}).")
-        if self.random_shift < 0:
-            raise ValueError(f"`random_shift` must not be negative, got {self.random_shift}; 0 turns it off.")
-        if self.random_shift and self.vision_encoder == "vit":
-            raise ValueError(
-                "`random_shift` shifts images, and with vision_encoder=vit the policy sees features. Leave "
-                "--policy.random_shift out."
-            )
         if self.resize_shape is not None and min(self.resize_shape) < 8:
             raise ValueError(f"`resize_shape` must be at least 8 pixels a side, got {self.resize_shape}.")
         self._check_backbone()
@@ -424,6 +417,11 @@ class LAFPConfig(PreTrainedConfig):
             raise ValueError(
                 "`vision_encoder=vit` is a frozen ViT: say which, --policy.pretrained_backbone_weights=FOLDER or a "
                 "repository of the Hub (e.g. facebook/dinov2-small). With random weights it would see nothing."
+            )
+        if self.random_shift:
+            raise ValueError(
+                "`random_shift` shifts images, and with vision_encoder=vit the policy sees features. Leave "
+                "--policy.random_shift out."
             )
         if self.image_target == "pixels":
             raise ValueError(

@@ -116,6 +116,11 @@ def test_a_word_that_is_no_choice_is_refused(option: str, tmp_path: Path, capsys
         ({"joint_latent_share": 1.1}, r"`joint_latent_share` must lie in \(0, 1\]"),
         ({"label_weight": -0.1}, r"`label_weight` must not be negative"),
         ({"motion_weight": -0.1}, r"`motion_weight` must not be negative"),
+        ({"random_shift": -1}, r"`random_shift` must not be negative"),
+        (
+            {"random_shift": 4, "vision_encoder": "vit", "pretrained_backbone_weights": "folder"},
+            r"with vision_encoder=vit the policy sees features. Leave --policy.random_shift out",
+        ),
         ({"motion_grid": 0}, r"`motion_grid` must be at least 1"),
         (
             {"decoder_input": "none", "stage": "action_decoder"},

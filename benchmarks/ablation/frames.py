@@ -45,7 +45,7 @@ class Frames:
         self.end = count.cumsum(0)
         self.first = self.end - count
 
-    def on(self, device: str | None) -> "Frames":
+    def on(self, device: str) -> "Frames":
         """The same frames in the memory of ``device``, where batches are then put together."""
         there = copy.copy(self)
         there.columns = {key: column.to(device) for key, column in self.columns.items()}

@@ -1,6 +1,6 @@
 """The tasks: what is observed, how much is trained, and how an episode is judged."""
 
-import os
+import importlib
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -54,7 +54,7 @@ class Task:
         labels: Labelled episodes where a variant does not say.
         episodes: Evaluation episodes of a run.
         rivals: LeRobot policy type -> its options.
-        environments: Stepped together in an evaluation, where they render in as many processes.
+        environments: Stepped together in an evaluation; those that render, in as many processes.
     """
 
     name: str
@@ -93,7 +93,10 @@ class Task:
             log = Path(folder) / "episodes.jsonl"
             environment = self.environment(log)
             count = min(episodes, self.environments)
-            envs = rendering(environment, count) if self.renders else make_vector_env(environment, count)
+            if self.renders:
+                envs = rendering(environment, count)
+            else:
+                envs = next(iter(make_env(environment, n_envs=count).values()))[0]
             around = make_env_pre_post_processors(environment, policy.config)
             set_seed(first_seed)
             with torch.no_grad():
@@ -112,18 +115,14 @@ class Task:
         return out
 
 
-def make_vector_env(environment: EnvConfig, count: int) -> gym.vector.VectorEnv:
-    return next(iter(make_env(environment, n_envs=count).values()))[0]
-
-
 def rendering(environment: EnvConfig, count: int) -> gym.vector.VectorEnv:
-    """As ``make_vector_env``, a process each: LeRobot's own asynchronous ones do not find gym-pusht (0.6.1)."""
+    """As LeRobot's ``make_env``, a process each: its own asynchronous ones do not find gym-pusht (0.6.1)."""
+    importlib.import_module(environment.package_name)  # registers the environment, here and in what is forked
 
     def make() -> gym.Env[Any, Any]:
-        import gym_pusht  # noqa: F401  (registers the environment)
-
-        os.nice(10)  # the process that acts goes first
-        env = gym.make(environment.gym_id, disable_env_checker=True, **environment.gym_kwargs)
+        env = gym.make(
+            environment.gym_id, disable_env_checker=environment.disable_env_checker, **environment.gym_kwargs
+        )
         env.unwrapped.task = env.unwrapped.task_description = ""  # LeRobot asks, and a process without them ends
         return env
 

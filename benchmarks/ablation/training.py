@@ -77,7 +77,7 @@ def train(
     labels = {}
     if getattr(config, "stage", None) == "latent_policy":
         with torch.autocast(device, torch.bfloat16, enabled=bf16):
-            labels = {key: column.to(device) for key, column in latent_labels(policy, frames).items()}
+            labels = latent_labels(policy, frames)
     if labels:
         policy.config.latent_labels = config.latent_labels = True
     saved = time.process_time()
@@ -129,7 +129,7 @@ def latent_labels(policy: Any, frames: Frames) -> dict[str, Tensor]:
     found = []
     for first, end in zip(frames.first.tolist(), frames.end.tolist(), strict=True):
         found.append(label_episode(policy, [{key: as_loaded(frames.columns[key][first:end]) for key in keys}]))
-    latents, pad = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
+    latents, pad = (torch.cat(parts) for parts in zip(*found, strict=True))
     return {LATENT_ACTION: latents, LATENT_ACTION_IS_PAD: pad}
 
 

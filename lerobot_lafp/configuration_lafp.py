@@ -124,7 +124,8 @@ class LAFPConfig(PreTrainedConfig):
         label_weight: lambda, weight of the stage-1 action loss (paper: 0.1). 0: no labels in stage 1.
         motion_weight: Weight of predicting motion from the latent alone, a regulariser that needs no labels
             (LAOF): of a camera what ``motion_target`` says, of a state its change. 0: off. Unset: 1 where stage 1
-            sees no labels, else 0; filled in when a policy is made, since a later stage may bring the labels.
+            sees no labels; beside them 0.1 with cameras, 0 with states alone or a ViT (docs/method.md, claim 4).
+            Filled in when a policy is made, since a later stage may bring the labels.
         motion_target: Motion of a camera: how far the centre of brightness of each colour moves (``moments``), for a
             camera that stands still; its optical ``flow`` (LAOF; OpenCV's DIS), which loses what moves by more than
             its own size from one latent to the next; or ``both``.

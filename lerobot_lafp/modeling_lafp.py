@@ -77,7 +77,7 @@ class LAFPPolicy(PreTrainedPolicy):
         if config.action_dim is None and config.action_feature is not None:
             config.action_dim = config.action_feature.shape[0]
         if config.motion_weight is None:
-            config.motion_weight = 0.0 if config.labels_in_stage_1 else 1.0
+            config.motion_weight = _default_motion_weight(config)
         known_tasks = len(config.tasks or [])
         if dataset_meta is not None:
             _check_dataset(config, dataset_meta)
@@ -592,6 +592,13 @@ def _vit(config: LAFPConfig, load: bool) -> FrozenViT:
     else:
         model = build_vit(config.backbone_config)
     return FrozenViT(model, config.backbone_config, config.backbone_grid)
+
+
+def _default_motion_weight(config: LAFPConfig) -> float:
+    """Motion stands in for labels. Beside them it helps where a camera tells it; with a ViT that is not measured."""
+    if not config.labels_in_stage_1:
+        return 1.0
+    return 0.1 if config.camera_shapes and config.vision_encoder != "vit" else 0.0
 
 
 def _warn_of_idle_latents(config: LAFPConfig) -> None:

@@ -823,19 +823,22 @@ def test_latents_that_nothing_holds_are_warned_of(
 
 
 @pytest.mark.parametrize(
-    ("options", "weight"),
+    ("observed", "options", "weight"),
     [
-        ({}, 0.0),
-        ({"label_weight": 0.0}, 1.0),
-        ({"actions": False}, 1.0),
-        ({"actions": False, "motion_weight": 0.25}, 0.25),
-        ({"motion_weight": 0.25}, 0.25),
+        ((STATE,), {}, 0.0),
+        ((STATE, FRONT), {}, 0.1),
+        ((STATE, FRONT), {"label_weight": 0.0}, 1.0),
+        ((STATE,), {"label_weight": 0.0}, 1.0),
+        ((STATE,), {"actions": False}, 1.0),
+        ((STATE,), {"actions": False, "motion_weight": 0.25}, 0.25),
+        ((STATE,), {"motion_weight": 0.25}, 0.25),
+        ((STATE, FRONT), {"motion_weight": 0.0}, 0.0),
     ],
 )
-def test_the_motion_stands_in_for_labels_unless_told_otherwise(
-    options: dict[str, Any], weight: float, make_config: Callable[..., LAFPConfig]
+def test_motion_stands_in_for_labels_and_beside_them_helps_cameras_unless_told_otherwise(
+    observed: tuple[str, ...], options: dict[str, Any], weight: float, make_config: Callable[..., LAFPConfig]
 ) -> None:
-    policy = LAFPPolicy(make_config(STATE, **{"stage": "latent_action", **options}))
+    policy = LAFPPolicy(make_config(*observed, **{"stage": "latent_action", **options}))
     assert policy.config.motion_weight == weight
     assert (policy.latent_action_model.motion_head is not None) == bool(weight)
 

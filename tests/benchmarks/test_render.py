@@ -9,6 +9,7 @@ from typing import Any
 
 import ablation
 import pytest
+from ablation.hours import hours
 from ablation.render import Difference, Figure, ModeFigure, Row, RunFileError, Table, render, write_summary
 from ablation.statistics import MODE_BINS
 
@@ -36,7 +37,7 @@ class Results:
             "task": task,
             "variant": variant,
             "training_seed": seed,
-            "configuration": {},
+            "configuration": {"trainings": []},
             "digest": "d",
             "evaluation": evaluation,
             "measures": {"ms_per_chunk": 1.2 + seed, "mode_coverage": None},
@@ -80,6 +81,18 @@ def table() -> Callable[..., Table]:
 
 
 # Tables
+
+
+def test_hours_count_a_training_once(results: Results) -> None:
+    """Two rows that share stages 1 and 2, and differ in the third."""
+    shared = [{"stage": "latent_action", "seed": 0}, {"stage": "latent_policy", "seed": 0}]
+    for variant in ("one", "two"):
+        trainings = [*shared, {"stage": "action_decoder", "options": variant}]
+        results.add(variant, configuration={"trainings": trainings})
+    found = hours(results.runs)[TASK]
+    spent = {"evaluation": 8000.0, "latent_action": 60.0, "latent_policy": 120.0, "action_decoder": 60.0}
+    assert found == pytest.approx({part: seconds / 3600 for part, seconds in spent.items()})
+    assert "| two_way | 0.0 | 2.2 | 0.0 | 0.0 | 2.3 |" in results.render()
 
 
 def test_a_section_has_title_note_rows_and_the_command_that_makes_them(

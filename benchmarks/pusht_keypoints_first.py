@@ -12,9 +12,10 @@ import sys
 import time
 from pathlib import Path
 
-from record import mean_ci95, provenance, read_evaluation, write_result
+from record import provenance, write_result
 
 from lerobot_lafp.configuration_lafp import STAGES
+from lerobot_lafp.evaluation import mean_ci95, read_evaluation
 from lerobot_lafp.runs import RunState, evaluate, last_checkpoint, run_state
 from lerobot_lafp.stages import train_stages
 

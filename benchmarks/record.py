@@ -1,4 +1,4 @@
-"""What every benchmark writes beside its numbers, and how they are summed up."""
+"""What every benchmark writes beside its numbers."""
 
 import importlib.metadata
 import json
@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -44,25 +42,6 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def read_evaluation(folder: Path) -> dict[str, list[Any]]:
-    """Per-episode results of one ``lerobot-eval`` run (its ``eval_info.json``), for an environment of one task.
-
-    Returns:
-        ``max_rewards``, ``sum_rewards`` and ``successes``, one entry an episode.
-    """
-    metrics = json.loads((folder / "eval_info.json").read_text())["per_task"][0]["metrics"]
-    return {key: metrics[key] for key in ("max_rewards", "sum_rewards", "successes")}
-
-
-def mean_ci95(values: list[float] | list[bool], resamples: int = 10_000) -> dict[str, Any]:
-    """Mean over episodes with its 95 % bootstrap interval: {"mean", "ci95", "episodes"}."""
-    x = np.asarray(values, dtype=float)
-    rng = np.random.default_rng(0)
-    means = x[rng.integers(len(x), size=(resamples, len(x)))].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975]).tolist()
-    return {"mean": round(float(x.mean()), 4), "ci95": [round(low, 4), round(high, 4)], "episodes": len(x)}
 
 
 def write_result(name: str, result: dict[str, Any]) -> Path:

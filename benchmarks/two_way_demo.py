@@ -8,9 +8,10 @@ What `make demo` has trained and evaluated is not run again; without it, this ru
 import shutil
 from pathlib import Path
 
-from record import mean_ci95, provenance, write_result
+from record import provenance, write_result
 
 from lerobot_lafp.demo import EVALUATION_SEED, NUM_DEMONSTRATIONS, NUM_LABELED, run_demo, summarize
+from lerobot_lafp.evaluation import mean_ci95
 
 ROOT = Path(__file__).parent.parent
 OUTPUT = Path("outputs/two_way")

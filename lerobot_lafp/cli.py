@@ -32,6 +32,8 @@ COMMANDS = {
         "run_probe",
         "what the latents of a checkpoint are worth on a dataset: lines, numbers, a figure",
     ),
+    "inspect": ("checkpoint.inspection", "run_inspect", "what a checkpoint is, and whether it is whole"),
+    "card": ("checkpoint.card_command", "run_card", "the model card of a checkpoint, to share it with"),
     "sim-arm": ("sim_arm.command", "run_sim_arm", "an emulated SO-100 on a port, to try a checkpoint on"),
 }
 USAGE = f"""usage: lafp COMMAND ..

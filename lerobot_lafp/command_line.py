@@ -29,6 +29,22 @@ class CommandParser(argparse.ArgumentParser):
         raise CommandError(f"{message} ({self.prog} --help says what there is)")
 
 
+_MEND = "Name a folder that holds config.json and model.safetensors (a run's .../pretrained_model), or a Hub name."
+
+
+def refuse_missing(checkpoint: str | Path) -> None:
+    """Refuse a path where no checkpoint lies, and what cannot be the name of a repository.
+
+    Raises:
+        CommandError: It is one of these.
+    """
+    path = Path(checkpoint)
+    if path.exists() and not (path / "config.json").is_file():
+        raise CommandError(f"{checkpoint} holds no checkpoint. {_MEND}")
+    if not path.exists() and (path.is_absolute() or len(path.parts) != 2):
+        raise CommandError(f"{checkpoint} does not exist. {_MEND}")
+
+
 def load_policy(checkpoint: str | Path, device: str | None = None) -> LAFPPolicy:
     """The policy that ``--policy.path=checkpoint`` names: a folder, or a Hub repository.
 
@@ -39,12 +55,7 @@ def load_policy(checkpoint: str | Path, device: str | None = None) -> LAFPPolicy
     Raises:
         CommandError: There is no LAFP checkpoint.
     """
-    mend = "Name a folder that holds config.json and model.safetensors (a run's .../pretrained_model), or a Hub name."
-    path = Path(checkpoint)
-    if path.exists() and not (path / "config.json").is_file():
-        raise CommandError(f"{checkpoint} holds no checkpoint. {mend}")
-    if not path.exists() and (path.is_absolute() or len(path.parts) != 2):
-        raise CommandError(f"{checkpoint} does not exist. {mend}")
+    refuse_missing(checkpoint)
     try:
         config = LAFPConfig.from_pretrained(checkpoint)
         if not isinstance(config, LAFPConfig):
@@ -54,7 +65,7 @@ def load_policy(checkpoint: str | Path, device: str | None = None) -> LAFPPolicy
         with contextlib.redirect_stdout(io.StringIO()):  # LeRobot prints where the weights are from
             return LAFPPolicy.from_pretrained(checkpoint, config=config)
     except OSError as error:
-        raise CommandError(f"{checkpoint} cannot be read ({in_one_line(error)}). {mend}") from error
+        raise CommandError(f"{checkpoint} cannot be read ({in_one_line(error)}). {_MEND}") from error
 
 
 def load_dataset(
@@ -91,6 +102,6 @@ def load_dataset(
     return dataset
 
 
-def in_one_line(error: Exception) -> str:
+def in_one_line(error: BaseException) -> str:
     """Its message without line breaks, or its name if it has none."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -27,6 +27,9 @@ LATENT_ACTION = "latent_action"
 #: Column (L,) that is true where a latent reaches beyond the episode.
 LATENT_ACTION_IS_PAD = f"{LATENT_ACTION}_is_pad"
 
+#: Format of the checkpoints that this version writes; older ones are read too (`lerobot_lafp/checkpoint/integrity.py`).
+CHECKPOINT_FORMAT = 1
+
 #: Peak learning rate a stage trains with when ``optimizer_lr`` is left unset.
 DEFAULT_LR: dict[str, float] = {
     "joint": 5e-4,
@@ -179,6 +182,10 @@ class LAFPConfig(PreTrainedConfig):
             observation's tokens and of the latents.
         state_names: What the dataset calls the dimensions of ``observation.state``; filled in.
 
+        checkpoint_format: Of a checkpoint, written when it is saved: which format it has (``CHECKPOINT_FORMAT``).
+        weights_digest: Likewise: the SHA-256 of ``model.safetensors``, against which it is held when it is loaded.
+        made_with: Likewise: package -> version.
+
         optimizer_lr: Peak learning rate of AdamW. Unset: the stage's own (``DEFAULT_LR``).
         optimizer_weight_decay: Of AdamW.
         optimizer_grad_clip_norm: Largest gradient norm.
@@ -280,6 +287,11 @@ class LAFPConfig(PreTrainedConfig):
     limit_distance: float = 4.0
     state_names: list[str] | None = None
 
+    # Of a checkpoint (`lerobot_lafp/checkpoint/integrity.py`).
+    checkpoint_format: int | None = None
+    weights_digest: str | None = None
+    made_with: dict[str, str] | None = None
+
     # Optimisation.
     optimizer_lr: float | None = None
     optimizer_weight_decay: float = 1e-6
@@ -289,6 +301,7 @@ class LAFPConfig(PreTrainedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         try:
+            self._check_format()
             if self.frame_offset_s is not None:
                 self._take_seconds(self.frame_offset_s)
             self._check_chunk()
@@ -300,6 +313,13 @@ class LAFPConfig(PreTrainedConfig):
             # LeRobot's parser replaces the message by "Couldn't instantiate class LAFPConfig".
             logger.error("%s", error)
             raise
+
+    def _check_format(self) -> None:
+        if (self.checkpoint_format or 0) > CHECKPOINT_FORMAT:
+            raise ValueError(
+                f"This checkpoint has format {self.checkpoint_format}, and the installed lerobot_policy_lafp reads up "
+                f"to {CHECKPOINT_FORMAT}: it was made with {self.made_with}. Install that version or a newer one."
+            )
 
     def _take_seconds(self, seconds: float) -> None:
         """Frames a latent action covers, and the horizon, from ``frame_offset_s``."""

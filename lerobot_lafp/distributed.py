@@ -15,6 +15,11 @@ def several_processes() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
+def process_index() -> int:
+    """Which of the processes this is."""
+    return dist.get_rank() if several_processes() else 0
+
+
 def sum_of_all(x: Tensor) -> Tensor:
     """The sum of ``x`` over all processes, without gradient. Every process must call this at the same point."""
     return _reduced(x, dist.ReduceOp.SUM)

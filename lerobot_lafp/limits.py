@@ -104,6 +104,11 @@ class SafetyGuard:
         self._seen_first: dict[str, tuple[float, Tensor]] = {}  # when, and in which state, a camera showed this first
         self._told: set[str] = set()
 
+    @property
+    def bounds(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Least and largest command, and largest change from one to the next, each (A,); infinite where unlimited."""
+        return self._low, self._high, self._change
+
     def watch(self, images: Mapping[str, Tensor], state: Tensor | None) -> None:
         """Look at what is observed now, before it is acted upon. Several side by side are simulations, and believed.
 

@@ -8,24 +8,24 @@ import copy
 import logging
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
 import torch
+from huggingface_hub import ModelCard
+from lerobot.configs.train import TrainPipelineConfig
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.utils.constants import OBS_STATE
 from torch import Tensor, nn
 
 from .action_decoder import ActionDecoder
 from .batch import TrainingBatch, read_batch
-from .checkpoint import (
-    encoded_cameras,
-    labels_record,
-    load_weights,
-    refuse_resume_of_another_stage,
-    refuse_stale_features,
-    refuse_stale_labels,
-)
+from .checkpoint.card import model_card
+from .checkpoint.facts import facts_of_config, facts_of_dataset, facts_of_tensors
+from .checkpoint.fingerprints import encoded_cameras, labels_record, refuse_stale_features, refuse_stale_labels
+from .checkpoint.integrity import installed_versions, saved_whole
+from .checkpoint.loading import load_weights, refuse_resume_of_another_stage
 from .configuration_lafp import STAGES, LAFPConfig
 from .distributed import sum_of_all, sum_while_training
 from .latent_action_model import LatentActionModel
@@ -33,6 +33,7 @@ from .latent_policy import BehaviorCloningPolicy, FlowPolicy, LatentPolicy, upda
 from .limits import SafetyGuard, SafetyLimits
 from .networks import mean_over_valid
 from .observation import Observation, ObservationEncoder, ObservationNormalizer, shift_at_random
+from .randomness import of_step
 from .statistics import RunningMoments
 from .task import TASK, TaskEncoder, encode_tasks
 from .vit import FrozenViT, build_vit, load_vit
@@ -90,6 +91,7 @@ class LAFPPolicy(PreTrainedPolicy):
         self.register_buffer("stage_steps", torch.zeros(len(STAGES), dtype=torch.long))
         self._freeze()
         self._update_due = False
+        self._passes = 0  # forward passes since the last update
         self._saw_labels = False
         # Whose latents the dataset brings; told once whether they are this checkpoint's, when its weights are loaded.
         self._labels_to_check = labels_record(config, dataset_meta)
@@ -262,9 +264,14 @@ class LAFPPolicy(PreTrainedPolicy):
         if self._features_to_check:
             refuse_stale_features(self, self._features_to_check)
             self._features_to_check = {}
-        data = read_batch(batch, self.config, self.normalizer)
-        data.history = self.with_task(data.history, batch.get(TASK))
-        losses = self._action_flow_losses(data) if self.chunk_moments is not None else self._stage_losses(data)
+        randomness: AbstractContextManager[None] = nullcontext()
+        if optimizing:
+            randomness = of_step(int(self.stage_steps.sum()), self._passes, self.stage_steps.device)
+            self._passes += 1
+        with randomness:
+            data = read_batch(batch, self.config, self.normalizer)
+            data.history = self.with_task(data.history, batch.get(TASK))
+            losses = self._action_flow_losses(data) if self.chunk_moments is not None else self._stage_losses(data)
         if optimizing:
             if self.limits is not None and self._learns_from_actions():
                 self.limits.update(data.actions, data.labeled, data.state)
@@ -382,6 +389,7 @@ class LAFPPolicy(PreTrainedPolicy):
     def update(self) -> None:
         """After an optimiser step: move the average of the weights, count the step (LeRobot calls this)."""
         self._update_due = False
+        self._passes = 0
         stage, config = self.config.stage, self.config
         if self.latent_policy in self._trained_modules() and self.average_policy is not None:
             done = int(self.stage_steps[STAGES.index("latent_policy")])
@@ -563,7 +571,33 @@ class LAFPPolicy(PreTrainedPolicy):
     @classmethod
     def _load_as_safetensor(cls, model: Self, model_file: str, map_location: str, strict: bool) -> Self:
         load_weights(model, model_file)
+        # True of that file, and no longer of a policy that may be trained further.
+        model.config.checkpoint_format = model.config.weights_digest = model.config.made_with = None
         return model
+
+    def generate_model_card(
+        self,
+        dataset_repo_id: str,
+        model_type: str,
+        license: str | None,
+        tags: list[str] | None,
+        cfg: TrainPipelineConfig | None = None,
+        dataset_meta: Any | None = None,
+    ) -> ModelCard:
+        """The card that goes to the Hub (`checkpoint/card.py`); see ``PreTrainedPolicy.generate_model_card``."""
+        facts = {**facts_of_config(self.config), **facts_of_tensors(self.config, self.state_dict())}
+        return model_card(
+            {**facts, "made_with": installed_versions()},
+            self.config.repo_id,
+            license,
+            tags or (),
+            train_config={"dataset": {"repo_id": dataset_repo_id}} if cfg is None else cfg.to_dict(),
+            dataset=facts_of_dataset(dataset_meta),
+        )
+
+    def _save_pretrained(self, save_directory: Path, state_dict: dict[str, Tensor] | None = None) -> None:
+        with saved_whole(save_directory) as fresh:
+            super()._save_pretrained(fresh, state_dict=state_dict)
 
 
 def _task_encoder(config: LAFPConfig, known: int) -> TaskEncoder | None:

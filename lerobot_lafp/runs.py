@@ -14,6 +14,14 @@ from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 
+from lerobot.utils.constants import (
+    LAST_CHECKPOINT_LINK,
+    PRETRAINED_MODEL_DIR,
+    SCHEDULER_STATE,
+    TRAINING_STATE_DIR,
+    TRAINING_STEP,
+)
+
 #: Command -> the module whose ``main`` it calls.
 _COMMANDS = {
     "lerobot-train": "lerobot.scripts.lerobot_train",
@@ -102,8 +110,24 @@ class RunState(Enum):
 
 
 def last_checkpoint(output_dir: Path) -> Path:
-    """The folder that ``--policy.path`` takes, of the newest whole checkpoint of a run."""
-    return output_dir / "checkpoints" / "last" / "pretrained_model"
+    """The folder that ``--policy.path`` takes, of the newest whole checkpoint of a run; there may be none yet.
+
+    LeRobot replaces the link that names it in two steps, and a run may be killed between them.
+    """
+    checkpoints = output_dir / "checkpoints"
+    last = checkpoints / LAST_CHECKPOINT_LINK
+    if not last.is_dir():
+        last = max((each for each in checkpoints.glob("*") if _is_whole(each)), default=last)
+    return last / PRETRAINED_MODEL_DIR
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether all of a checkpoint was written: the state of the schedule comes last (`L/common/train_utils.py`)."""
+    try:
+        json.loads((checkpoint / TRAINING_STATE_DIR / SCHEDULER_STATE).read_text())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def run_state(output_dir: Path) -> RunState:
@@ -111,7 +135,7 @@ def run_state(output_dir: Path) -> RunState:
     checkpoint = last_checkpoint(output_dir)
     if not checkpoint.is_dir():
         return RunState.NEW
-    step = json.loads((checkpoint.parent / "training_state" / "training_step.json").read_text())["step"]
+    step = json.loads((checkpoint.parent / TRAINING_STATE_DIR / TRAINING_STEP).read_text())["step"]
     steps = json.loads((checkpoint / "train_config.json").read_text())["steps"]
     return RunState.FINISHED if step >= steps else RunState.INTERRUPTED
 

@@ -223,7 +223,7 @@ def table(policy: LAFPPolicy) -> Tensor:
 def test_latents_and_their_labels_do_not_depend_on_the_task(
     trained: Callable[..., LAFPPolicy], make_meta: Callable[..., SimpleNamespace], tmp_path: Path
 ) -> None:
-    from lerobot_lafp.checkpoint import latent_fingerprint
+    from lerobot_lafp.checkpoint.fingerprints import latent_fingerprint
 
     policy = trained("latent_action", STATE)
     policy.save_pretrained(tmp_path / "checkpoint")

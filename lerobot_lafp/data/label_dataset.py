@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
-from ..checkpoint import FEATURES_RECORD, LABELS_RECORD, feature_fingerprint, latent_fingerprint
+from ..checkpoint.fingerprints import FEATURES_RECORD, LABELS_RECORD, feature_fingerprint, latent_fingerprint
 from ..command_line import CommandParser, load_dataset, load_policy
 from ..configuration_lafp import LATENT_ACTION, LATENT_ACTION_IS_PAD
 from ..modeling_lafp import LAFPPolicy

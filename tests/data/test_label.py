@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lerobot_lafp import LAFPConfig, LAFPPolicy
-from lerobot_lafp.checkpoint import LABELS_RECORD
+from lerobot_lafp.checkpoint.fingerprints import LABELS_RECORD
 from lerobot_lafp.cli import main
 from lerobot_lafp.configuration_lafp import LATENT_ACTION
 from lerobot_lafp.data import label_dataset as module

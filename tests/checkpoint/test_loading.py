@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lerobot_lafp import LAFPPolicy
+from lerobot_lafp.checkpoint.integrity import seal
 from lerobot_lafp.configuration_lafp import STAGES
 
 STATE, FRONT, WRIST = "observation.state", "observation.images.front", "observation.images.wrist"
@@ -27,6 +28,7 @@ def edit(folder: Path, change: Callable[[dict[str, Tensor]], Any]) -> None:
     state = load_file(folder / "model.safetensors")
     change(state)
     save_file(state, folder / "model.safetensors")
+    seal(folder)
 
 
 @pytest.mark.parametrize(

@@ -1,30 +1,23 @@
 """Loading weights and continuing runs without surprises: what may be missing, and what is refused."""
 
-import hashlib
 import json
 import logging
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from lerobot.configs import parser
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn import Module
 
-from .configuration_lafp import LATENT_ACTION, STAGES, LAFPConfig, encoded_camera
+from ..configuration_lafp import STAGES, LAFPConfig
+from .integrity import migrate, refuse_altered, saved_with
 
 if TYPE_CHECKING:
-    from .modeling_lafp import LAFPPolicy
+    from ..modeling_lafp import LAFPPolicy
 
 logger = logging.getLogger(__name__)
-
-#: Where a labelled dataset says whose labels it holds.
-LABELS_RECORD = "meta/latent_action.json"
-#: Where one whose cameras are a ViT's features says by which checkpoint.
-FEATURES_RECORD = "meta/vit_features.json"
 
 #: Prefix of a weight's name -> position in ``stage_steps`` of the stage that trains it.
 _OWNER = {
@@ -83,7 +76,7 @@ def load_weights(policy: "LAFPPolicy", file: str) -> None:
     then), to the action head of a model that has not seen actions, or normalises a state new in stage 3.
 
     Raises:
-        ValueError: The file cannot be read, or does not fit the configuration.
+        ValueError: The file cannot be read, is not what was saved, or does not fit the configuration.
     """
     try:
         state = load_file(file)
@@ -92,6 +85,9 @@ def load_weights(policy: "LAFPPolicy", file: str) -> None:
             f"{file} cannot be read ({error}). The file is missing, cut short or not a LAFP checkpoint: copy or "
             "download it again, or use an earlier checkpoint of the run."
         ) from error
+    if not refuse_altered(Path(file)):
+        logger.warning("%s has no digest beside it: whether it is what was saved cannot be told.", file)
+    migrate(state, saved_with(Path(file)).get("checkpoint_format"))
     if "stage_steps" not in state:
         raise ValueError(f"{file} is not a LAFP checkpoint: it holds no `stage_steps`.")
     steps = state["stage_steps"].tolist()
@@ -189,92 +185,3 @@ def _resuming() -> bool:
         return bool(json.loads(Path(path).read_text()).get("resume", False))
     except (json.JSONDecodeError, UnicodeDecodeError):
         return False
-
-
-def latent_fingerprint(policy: "LAFPPolicy") -> str:
-    """Sixteen hexadecimal digits that change when the latents of an observation do: of the weights and options in use.
-
-    What only trains them, such as the forward model, does not enter; nor does a later stage.
-    """
-    config, model = policy.config, policy.latent_action_model
-    assert model is not None
-    options = ("frame_offset", "num_latents", "hold_last_frame", "idm_input", "resize_shape")
-    observed = sorted([*config.camera_shapes, *config.vector_shapes])
-    parts = {
-        "encoder": model.encoder,
-        "idm": model.idm,
-        "bottleneck": model.bottleneck,
-        "statistics": model.statistics,
-        "normalizer": policy.normalizer,
-    }
-    return _fingerprint([observed, *(getattr(config, name) for name in options)], parts)
-
-
-def feature_fingerprint(policy: "LAFPPolicy") -> str:
-    """Sixteen hexadecimal digits that change when a ViT's features of an image do."""
-    config, vit = policy.config, policy.normalizer.vit
-    assert vit is not None
-    return _fingerprint([config.resize_shape, config.backbone_grid], {"vit": vit})
-
-
-def _fingerprint(options: list[Any], parts: Mapping[str, Module]) -> str:
-    found = hashlib.sha256(json.dumps(options).encode())
-    for part, module in parts.items():
-        for name, tensor in sorted(module.state_dict().items()):
-            found.update(f"{part}.{name}".encode())
-            found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()[:16]
-
-
-def labels_record(config: LAFPConfig, dataset_meta: Any | None) -> dict[str, Any] | None:
-    """What a dataset says of the latents that stage latent_policy will read from it; None where it reads none."""
-    if config.stage != "latent_policy" or config.latent_labels is False:
-        return None
-    if dataset_meta is None or LATENT_ACTION not in dataset_meta.features:
-        return None
-    file = Path(dataset_meta.root) / LABELS_RECORD
-    return json.loads(file.read_text()) if file.is_file() else {}
-
-
-def refuse_stale_labels(policy: "LAFPPolicy", record: Mapping[str, Any]) -> None:
-    """Refuse to learn from latents that another inverse model inferred.
-
-    Args:
-        policy: About to train stage latent_policy.
-        record: What the dataset says of its labels (``LABELS_RECORD``).
-
-    Raises:
-        ValueError: They are not those of ``policy``.
-    """
-    if record.get("fingerprint") != latent_fingerprint(policy):
-        raise ValueError(
-            f"The dataset's `{LATENT_ACTION}` was inferred by another model ({record.get('checkpoint')}) than this "
-            "checkpoint's: stage latent_action was trained again since, or frame_offset, num_latents or "
-            "hold_last_frame changed. Label it again with this checkpoint (lafp label), or infer latents while "
-            "training: --policy.latent_labels=false."
-        )
-
-
-def encoded_cameras(dataset_meta: Any | None) -> dict[str, str]:
-    """Cameras that a dataset holds as features of a ViT -> that ViT's ``feature_fingerprint``."""
-    features = {} if dataset_meta is None else dataset_meta.features
-    return {key: str(ft["info"]["vit"]) for key, ft in features.items() if encoded_camera(ft) is not None}
-
-
-def refuse_stale_features(policy: "LAFPPolicy", cameras: Mapping[str, str]) -> None:
-    """Refuse to learn from features of another ViT than the policy acts with.
-
-    Args:
-        policy: About to be trained.
-        cameras: See ``encoded_cameras``.
-
-    Raises:
-        ValueError: They are of another ViT, grid or resolution.
-    """
-    own = feature_fingerprint(policy) if cameras and policy.normalizer.vit is not None else ""
-    for key, found in cameras.items():
-        if found != own:
-            raise ValueError(
-                f"The dataset holds `{key}` as features of another ViT than this policy's, or at another resize_shape "
-                "or backbone_grid. Encode the video again with a checkpoint of this policy (lafp label --features)."
-            )

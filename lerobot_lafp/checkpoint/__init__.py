@@ -1,0 +1,1 @@
+"""What is saved: whole or refused, told in words, and shared."""

@@ -1,0 +1,166 @@
+"""The model card of a checkpoint: what it is, from what, how well it did and how to use it; facts alone.
+
+What is not known is left out. ``lerobot-train`` writes one when it pushes to the Hub; ``lafp card`` writes one into any
+checkpoint, with what ``lerobot-eval`` and ``lafp probe`` found since.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelCardData
+from lerobot.configs.train import TRAIN_CONFIG_NAME
+
+from ..evaluation import mean_ci95
+from .facts import limit_lines, lines
+
+CARD_NAME = "README.md"
+_NAMES = {
+    "trained": "stages trained",
+    "chunk": "chunk",
+    "latents": "latent actions",
+    "policy": "policy",
+    "observes": "observes",
+    "actions": "acts with",
+    "labels": "labelled",
+    "tasks": "tasks",
+}
+_CITATION = """```bibtex
+@article{lafp2026,
+    title = {Preserving Latent Action Structure in Latent Policy Learning via Flow Matching},
+    journal = {arXiv preprint arXiv:2606.10517},
+    year = {2026}
+}
+@misc{cadene2024lerobot,
+    title = {LeRobot: State-of-the-art Machine Learning for Real-World Robotics in Pytorch},
+    author = {Cadene, Remi and others},
+    howpublished = "\\url{https://github.com/huggingface/lerobot}",
+    year = {2024}
+}
+```"""
+
+
+def model_card(
+    facts: Mapping[str, Any],
+    name: str | None = None,
+    license: str | None = None,
+    tags: Sequence[str] = (),
+    train_config: Mapping[str, Any] | None = None,
+    dataset: Mapping[str, Any] | None = None,
+    evaluation: Mapping[str, Sequence[float]] | None = None,
+    environment: Sequence[str] = (),
+    probe: Sequence[str] = (),
+) -> ModelCard:
+    """Put a card together.
+
+    Args:
+        facts: See ``facts.py``.
+        name: The checkpoint's repository.
+        license: Of the weights. Unset: not said.
+        tags: For the Hub, beside our own.
+        train_config: ``train_config.json`` of the run.
+        dataset: Of what it was trained on: ``episodes``, ``frames``, ``fps``, ``robot_type``.
+        evaluation: What it did in an environment, see ``read_evaluation``.
+        environment: The options of ``lerobot-eval`` that say which.
+        probe: The lines of ``lafp probe``.
+    """
+    repo_id = (train_config or {}).get("dataset", {}).get("repo_id")
+    data = ModelCardData(
+        license=license,
+        library_name="lerobot",
+        pipeline_tag="robotics",
+        tags=sorted({*tags, "robotics", "lerobot", "lafp"}),
+        datasets=[repo_id] if repo_id and not repo_id.startswith("local/") else None,
+    )
+    body = _body(facts, name or "CHECKPOINT", train_config or {}, dataset or {}, evaluation, environment, probe)
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(body) + "\n")
+
+
+def _body(
+    facts: Mapping[str, Any],
+    name: str,
+    train_config: Mapping[str, Any],
+    dataset: Mapping[str, Any],
+    evaluation: Mapping[str, Sequence[float]] | None,
+    environment: Sequence[str],
+    probe: Sequence[str],
+) -> Iterator[str]:
+    yield f"# {'LAFP' if name == 'CHECKPOINT' else name}\n"
+    yield (
+        "A Latent Action Flow Policy ([arXiv 2606.10517](https://arxiv.org/abs/2606.10517)) for "
+        "[LeRobot](https://github.com/huggingface/lerobot): latent actions learnt from video, a flow-matching policy "
+        "over them, and a decoder to actions learnt from the labelled demonstrations.\n"
+    )
+    yield from _table({_NAMES[key]: value for key, value in lines(facts).items()})
+    made = facts.get("made_with")
+    if made:
+        yield f"Made with {', '.join(f'{package} {version}' for package, version in made.items())}.\n"
+    yield from _training(facts, name, train_config, dataset)
+    if evaluation is not None:
+        yield from _evaluation(name, evaluation, environment)
+    if probe:
+        yield "## What the latents are worth\n"
+        yield "By `lafp probe`:\n"
+        yield "\n".join(f"- {line}" for line in probe) + "\n"
+    yield from _use(facts, name, dataset)
+    limits = limit_lines(facts)
+    if limits:
+        yield "## Limits on its commands\n"
+        yield "Kept within these by the policy itself, before anything is sent to a robot:\n"
+        yield "\n".join(f"- {line}" for line in limits) + "\n"
+    yield "## Citation\n"
+    yield _CITATION
+
+
+def _training(
+    facts: Mapping[str, Any], name: str, train_config: Mapping[str, Any], dataset: Mapping[str, Any]
+) -> Iterator[str]:
+    if not train_config:
+        return
+    data = train_config.get("dataset") or {}
+    used = data.get("episodes")
+    yield "## Training\n"
+    rows = {
+        "last stage": (train_config.get("policy") or {}).get("stage"),
+        "dataset": data.get("repo_id"),
+        "episodes used": len(used) if used else dataset.get("episodes"),
+        "frames": dataset.get("frames") if not used else None,
+        "frames per second": dataset.get("fps") or facts["chunk"]["fps"],
+        "robot": dataset.get("robot_type"),
+        "steps x batch": f"{train_config.get('steps')} x {train_config.get('batch_size')}",
+        "seed": train_config.get("seed"),
+    }
+    yield from _table({key: value for key, value in rows.items() if value is not None})
+    yield f"`{TRAIN_CONFIG_NAME}` beside the weights holds every option of it; the same again is\n"
+    yield f"```bash\nlerobot-train --config_path={name} --output_dir=outputs/again\n```\n"
+
+
+def _evaluation(name: str, found: Mapping[str, Sequence[float]], environment: Sequence[str]) -> Iterator[str]:
+    means = {"success": mean_ci95(found["successes"]), "mean maximum reward": mean_ci95(found["max_rewards"])}
+    yield "## Evaluation\n"
+    yield f"{len(found['successes'])} episodes, 95 % intervals (bootstrap over episodes):\n"
+    yield from _table({key: f"{x['mean']:.3f} [{x['ci95'][0]:.3f}, {x['ci95'][1]:.3f}]" for key, x in means.items()})
+    if environment:
+        options = " ".join([*environment, f"--eval.n_episodes={len(found['successes'])}"])
+        yield f"```bash\nlerobot-eval --policy.path={name} {options}\n```\n"
+
+
+def _use(facts: Mapping[str, Any], name: str, dataset: Mapping[str, Any]) -> Iterator[str]:
+    yield "## Use\n"
+    if not facts.get("acts"):
+        yield "It does not act yet: train the stages that are left, the last of them on labelled demonstrations.\n"
+        yield (
+            f"```bash\npip install lerobot_policy_lafp\nlerobot-train --policy.path={name} "
+            "--policy.stage=action_decoder --dataset.repo_id=..\n```\n"
+        )
+        return
+    robot = dataset.get("robot_type") or ".."
+    yield (
+        f"```bash\npip install lerobot_policy_lafp\nlerobot-eval --policy.path={name} --env.type=..\n"
+        f"lerobot-rollout --policy.path={name} --robot.type={robot} --robot.port=..\n```\n"
+    )
+    yield "It knows what it was trained on: these cameras where they stood, these objects, this robot.\n"
+
+
+def _table(rows: Mapping[str, Any]) -> Iterator[str]:
+    yield "| | |\n|---|---|"
+    yield "\n".join(f"| {key} | {value} |" for key, value in rows.items()) + "\n"

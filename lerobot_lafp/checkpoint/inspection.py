@@ -1,0 +1,199 @@
+"""``lafp inspect``: what a checkpoint is and whether it is whole, from its files alone; no network is built."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
+from lerobot.utils.constants import POLICY_POSTPROCESSOR_DEFAULT_NAME, POLICY_PREPROCESSOR_DEFAULT_NAME
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ..command_line import CommandParser, in_one_line, refuse_missing
+from ..configuration_lafp import CHECKPOINT_FORMAT, STAGES, LAFPConfig
+from ..runs import CommandError
+from .facts import facts_of_config, facts_of_tensors, limit_lines, lines
+from .integrity import refuse_altered
+
+USAGE = """lafp inspect CHECKPOINT [--json]
+
+Says what a LAFP checkpoint is (a folder, or a repository of the Hub) and whether it is whole: its stages, chunk,
+observations, actions and limits, the versions it was made with, and every fault that loading it would meet. Ends with
+status 0 if it is sound and with 1 if it is not. --json prints the same for programs.
+"""
+
+_PROCESSORS = tuple(f"{name}.json" for name in (POLICY_PREPROCESSOR_DEFAULT_NAME, POLICY_POSTPROCESSOR_DEFAULT_NAME))
+#: Position of a stage -> what its weights are called.
+_PREFIXES = ("latent_action_model.", "latent_policy.", "action_decoder.")
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What the files of a checkpoint say.
+
+    Attributes:
+        facts: What it is, for JSON; what cannot be read is not there.
+        faults: Why it is not whole, and what to do; empty if it is.
+    """
+
+    facts: dict[str, Any]
+    faults: tuple[str, ...]
+
+    @property
+    def sound(self) -> bool:
+        return not self.faults
+
+
+def run_inspect(arguments: Sequence[str]) -> int:
+    """Run ``lafp inspect`` as ``USAGE`` says; returns the exit status.
+
+    Raises:
+        CommandError: There is no such checkpoint.
+    """
+    parser = CommandParser("inspect", USAGE)
+    parser.add_argument("checkpoint")
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args(arguments)
+    found = inspect(_folder(given.checkpoint))
+    if given.json:
+        print(json.dumps({"sound": found.sound, **found.facts, "faults": found.faults}))
+    else:
+        print("\n".join([given.checkpoint, *_lines(found)]))
+    return 0 if found.sound else 1
+
+
+def _folder(checkpoint: str) -> Path:
+    refuse_missing(checkpoint)
+    if Path(checkpoint).exists():
+        return Path(checkpoint)
+    try:
+        return Path(snapshot_download(checkpoint, allow_patterns=["*.json", "*.safetensors"]))
+    except OSError as error:
+        raise CommandError(f"{checkpoint} cannot be fetched ({in_one_line(error)}).") from error
+
+
+def inspect(folder: Path) -> Inspection:
+    """Look at the checkpoint in ``folder``."""
+    facts: dict[str, Any] = {}
+    faults: list[str] = []
+    config = _read_config(folder, facts, faults)
+    tensors = _read_weights(folder, facts, faults)
+    if config is not None and tensors:
+        _hold_together(config, tensors, facts, faults)
+    for name in _PROCESSORS:
+        faults += _faults_of_processor(folder, name)
+    return Inspection(facts, tuple(faults))
+
+
+def _read_config(folder: Path, facts: dict[str, Any], faults: list[str]) -> LAFPConfig | None:
+    try:
+        saved = json.loads((folder / CONFIG_NAME).read_text())
+    except (OSError, ValueError) as error:
+        faults.append(f"{CONFIG_NAME} cannot be read ({in_one_line(error)}). Copy or download it again.")
+        return None
+    facts["type"] = saved.get("type")
+    if saved.get("type") != LAFPConfig.get_choice_name(LAFPConfig):
+        faults.append(f"It is no LAFP checkpoint, but one of policy type {saved.get('type')}.")
+        return None
+    facts["format"], facts["made_with"] = saved.get("checkpoint_format") or 0, saved.get("made_with")
+    if facts["format"] > CHECKPOINT_FORMAT:
+        faults.append(
+            f"It has format {facts['format']}, and this version reads up to {CHECKPOINT_FORMAT}. Install "
+            f"{facts['made_with']} or newer."
+        )
+        return None
+    unknown = sorted(set(saved) - {"type", *(field.name for field in fields(LAFPConfig))})
+    if unknown:
+        faults.append(
+            f"{CONFIG_NAME} has fields that this version does not know: {', '.join(unknown)}. Install the version it "
+            f"was made with ({facts['made_with'] or 'not recorded'}), or remove what was added by hand."
+        )
+        return None
+    try:
+        config = LAFPConfig.from_pretrained(folder)
+    except Exception as error:  # of the parser, which has several
+        faults.append(f"{CONFIG_NAME} does not hold valid options ({in_one_line(error.__cause__ or error)}).")
+        return None
+    assert isinstance(config, LAFPConfig)
+    facts |= facts_of_config(config)
+    return config
+
+
+def _read_weights(folder: Path, facts: dict[str, Any], faults: list[str]) -> dict[str, Tensor]:
+    file = folder / SAFETENSORS_SINGLE_FILE
+    try:
+        with safe_open(file, framework="pt") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (it is no mapping)
+    except (OSError, SafetensorError) as error:
+        faults.append(f"{file.name} cannot be read ({in_one_line(error)}). Copy or download it again.")
+        return {}
+    facts["weights"] = {
+        "tensors": len(tensors),
+        "numbers": sum(tensor.numel() for tensor in tensors.values()),
+        "bytes": file.stat().st_size,
+    }
+    try:
+        facts["weights"]["verified"] = refuse_altered(file)
+    except ValueError as error:
+        faults.append(str(error))
+    wrong = [
+        name
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point() and not name.startswith("limits.") and not bool(torch.isfinite(tensor).all())
+    ]  # bounds of what was never seen are infinite
+    if wrong:
+        faults.append(f"{len(wrong)} of its tensors hold NaN or infinite values, the first is {wrong[0]}. Train again.")
+    return tensors
+
+
+def _hold_together(config: LAFPConfig, tensors: Mapping[str, Tensor], facts: dict[str, Any], faults: list[str]) -> None:
+    """Weights against configuration, as far as that shows without the network."""
+    if "stage_steps" not in tensors or len(tensors["stage_steps"]) != len(STAGES):
+        faults.append(f"{SAFETENSORS_SINGLE_FILE} is not a LAFP checkpoint's: it holds no `stage_steps`.")
+        return
+    facts |= facts_of_tensors(config, tensors)
+    for (stage, trained), prefix in zip(facts["steps"].items(), _PREFIXES, strict=True):
+        needed = config.latent_source == "idm" or stage == "latent_policy"
+        if trained and needed and not any(name.startswith(prefix) for name in tensors):
+            faults.append(f"Stage {stage} was trained for {trained} steps, and there is no tensor {prefix}*.")
+
+
+def _faults_of_processor(folder: Path, name: str) -> Iterator[str]:
+    file = folder / name
+    try:
+        steps = json.loads(file.read_text())["steps"]
+        states = [step["state_file"] for step in steps if "state_file" in step]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        yield f"{name} cannot be read ({in_one_line(error)}). Copy or download it again."
+        return
+    for state in states:
+        try:
+            with safe_open(folder / state, framework="pt"):
+                pass
+        except (OSError, SafetensorError) as error:
+            yield f"{state}, which {name} names, cannot be read ({in_one_line(error)}). Copy or download it again."
+
+
+def _lines(found: Inspection) -> Iterator[str]:
+    facts = found.facts
+    if "format" in facts:
+        made = ", ".join(f"{package} {version}" for package, version in (facts["made_with"] or {}).items())
+        yield _line("format", f"{facts['format']}{f', made with {made}' if made else ''}")
+    yield from (_line(*each) for each in lines(facts).items())
+    for i, limit in enumerate(limit_lines(facts)):
+        yield _line("" if i else "limits", limit)
+    if "weights" in facts:
+        weights = facts["weights"]
+        size = f"{weights['numbers']:,} numbers, {weights['bytes'] / 1e6:.1f} MB"
+        same = {True: "as saved", False: "saved without a digest"}.get(weights.get("verified"), "NOT as saved")
+        yield _line("weights", f"{size}, {same}")
+    yield from (f"FAULT: {fault}" for fault in found.faults)
+    yield "sound" if found.sound else "not sound"
+
+
+def _line(name: str, value: str) -> str:
+    return f"  {name:<9} {value}"

@@ -1,0 +1,107 @@
+"""A card holds facts, and leaves out what is not known."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from huggingface_hub import ModelCard
+
+from lerobot_lafp import LAFPPolicy, make_lafp_pre_post_processors
+from lerobot_lafp.cli import main as lafp
+
+from ..conftest import FRONT, STATE
+
+
+@pytest.fixture
+def checkpoint(trained: Callable[..., LAFPPolicy], tmp_path: Path) -> Path:
+    policy = trained("action_decoder", STATE, FRONT, labeled_episodes=[0, 1, 2])
+    folder = tmp_path / "checkpoint"
+    policy.save_pretrained(folder)
+    for processor in make_lafp_pre_post_processors(policy.config):
+        processor.save_pretrained(folder)
+    training = {"dataset": {"repo_id": "me/pick", "episodes": None}, "steps": 30, "batch_size": 4, "seed": 7}
+    (folder / "train_config.json").write_text(json.dumps({**training, "policy": {"stage": "action_decoder"}}))
+    return folder
+
+
+def test_it_says_what_the_files_say_and_no_more(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert lafp(["card", str(checkpoint)]) == 0
+    assert capsys.readouterr().out.strip() == str(checkpoint / "README.md")
+    card = ModelCard.load(checkpoint / "README.md")
+    assert card.data.datasets == ["me/pick"]
+    assert card.data.tags == ["lafp", "lerobot", "robotics"]
+    assert card.data.license is None
+    assert "| chunk | H 4 = L 2 x k 2, 3 executed |" in card.text
+    assert "| labelled | 3 episodes of its dataset |" in card.text
+    assert "| steps x batch | 30 x 4 |" in card.text
+    assert "| seed | 7 |" in card.text
+    assert "lerobot-eval --policy.path=CHECKPOINT --env.type=.." in card.text
+    assert "## Limits on its commands" in card.text
+    assert "## Evaluation" not in card.text
+    assert "## What the latents are worth" not in card.text
+    assert "None" not in card.text
+
+
+def test_what_was_found_since_is_added(checkpoint: Path, tmp_path: Path) -> None:
+    metrics = {"max_rewards": [1.0, 0.5], "sum_rewards": [3.0, 2.0], "successes": [True, False]}
+    (tmp_path / "eval_info.json").write_text(json.dumps({"per_task": [{"metrics": metrics}]}))
+    (tmp_path / "probe.json").write_text(json.dumps({"lines": ["probe: good", "policy: fair", "latents: good"]}))
+    found = [f"--evaluation={tmp_path}", "--env.type=pusht", "--seed=100000", f"--probe={tmp_path}"]
+    assert lafp(["card", str(checkpoint), "--repo_id=me/lafp_pick", "--license=mit", *found]) == 0
+    card = ModelCard.load(checkpoint / "README.md")
+    assert card.data.license == "mit"
+    assert "| success | 0.500 [0.000, 1.000] |" in card.text
+    assert "| mean maximum reward | 0.750 [0.500, 1.000] |" in card.text
+    evaluation = "lerobot-eval --policy.path=me/lafp_pick --env.type=pusht --seed=100000 --eval.n_episodes=2"
+    assert evaluation in card.text
+    assert "- policy: fair" in card.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--evaluation=nowhere"], "nowhere/eval_info.json is not what lerobot-eval writes"),
+        (["--probe=nowhere"], "nowhere/probe.json is not what lafp probe writes"),
+        (["--env.type=pusht"], "--env.type=pusht is no option of lerobot-eval that belongs to --evaluation"),
+        (["--evaluation=x", "--colour=red"], "--colour=red is no option"),
+    ],
+)
+def test_what_is_no_finding_is_an_error(
+    arguments: list[str], says: str, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lafp(["card", str(checkpoint), *arguments]) == 1
+    assert says in capsys.readouterr().err
+    assert not (checkpoint / "README.md").exists()
+
+
+def test_a_card_that_is_there_and_a_checkpoint_that_is_not_sound(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (checkpoint / "README.md").write_text("by hand")
+    assert lafp(["card", str(checkpoint)]) == 1
+    assert "exists. Add --overwrite" in capsys.readouterr().err
+    assert (checkpoint / "README.md").read_text() == "by hand"
+    assert lafp(["card", str(checkpoint), "--overwrite"]) == 0
+    (checkpoint / "model.safetensors").write_bytes(b"short")
+    assert lafp(["card", str(checkpoint), "--overwrite"]) == 1
+    assert "is not sound: model.safetensors cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stage", ["latent_action", "joint"])
+def test_lerobots_own_card_is_ours(
+    stage: str, trained: Callable[..., LAFPPolicy], make_meta: Callable[..., SimpleNamespace]
+) -> None:
+    policy = trained(stage, repo_id="me/lafp_pick")
+    meta = make_meta([20, 30])
+    meta.total_frames, meta.robot_type = 50, "so100_follower"
+    cfg = SimpleNamespace(to_dict=lambda: {"dataset": {"repo_id": "me/pick"}, "steps": 30, "batch_size": 4, "seed": 7})
+    card = policy.generate_model_card("me/pick", "lafp", "apache-2.0", ["so100"], cfg=cfg, dataset_meta=meta)
+    assert card.data.license == "apache-2.0"
+    assert "so100" in card.data.tags
+    assert "# me/lafp_pick" in card.text
+    assert "| frames | 50 |" in card.text
+    assert ("It does not act yet" in card.text) == (stage == "latent_action")
+    if stage == "joint":
+        assert "lerobot-rollout --policy.path=me/lafp_pick --robot.type=so100_follower" in card.text

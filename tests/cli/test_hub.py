@@ -1,0 +1,183 @@
+"""Sharing through ``huggingface_hub``'s own client, against a Hub on loopback."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import LocalEntryNotFoundError, RevisionNotFoundError
+from lerobot.configs import PreTrainedConfig
+
+from lerobot_lafp import LAFPPolicy, make_lafp_pre_post_processors
+from lerobot_lafp.checkpoint.inspection import run_inspect
+from lerobot_lafp.runs import CommandError
+
+from ..conftest import STATE
+from .conftest import SHORT, TINY
+from .hub_server import TOKEN, Hub, serving
+
+NAME = "me/lafp_pick"
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with serving() as hub:
+        yield hub
+
+
+@pytest.fixture
+def client(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """This process's client talks to ``hub``, knows its token and starts with an empty cache."""
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    return hub
+
+
+@pytest.fixture
+def policy(trained: Callable[..., LAFPPolicy]) -> LAFPPolicy:
+    return trained("joint", STATE, repo_id=NAME, license="mit")
+
+
+def push(policy: LAFPPolicy) -> None:
+    """What lerobot-train does at its end, as far as it concerns the policy."""
+    cfg = SimpleNamespace(
+        dataset=SimpleNamespace(repo_id="me/pick"),
+        to_dict=lambda: {"dataset": {"repo_id": "me/pick"}, "steps": 1, "batch_size": 4, "seed": 0},
+        save_pretrained=lambda folder: (folder / "train_config.json").write_text("{}"),
+    )
+    policy.push_model_to_hub(cfg)
+    for processor in make_lafp_pre_post_processors(policy.config):
+        processor.push_to_hub(NAME)
+
+
+def same(a: LAFPPolicy, b: LAFPPolicy) -> bool:
+    mine, other = a.state_dict(), b.state_dict()
+    return mine.keys() == other.keys() and all(torch.equal(mine[name], other[name]) for name in mine)
+
+
+def test_what_is_pushed_is_what_is_pulled(client: Hub, policy: LAFPPolicy, capsys: pytest.CaptureFixture[str]) -> None:
+    push(policy)
+    files = client.repositories[NAME].commits[-1][1]
+    assert {"README.md", "config.json", "model.safetensors", "policy_preprocessor.json"} <= set(files)
+    assert json.loads(files["config.json"])["weights_digest"] in client.uploads  # the Hub's own name for the file
+    assert "license: mit" in files["README.md"].decode()
+    assert same(LAFPPolicy.from_pretrained(NAME), policy)
+    assert run_inspect([NAME]) == 0
+    assert capsys.readouterr().out.endswith("sound\n")
+
+
+def test_a_private_one_needs_the_token(client: Hub, policy: LAFPPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy.config.private = True
+    push(policy)
+    assert client.repositories[NAME].private
+    assert same(LAFPPolicy.from_pretrained(NAME, token=TOKEN), policy)
+    monkeypatch.setenv("HF_TOKEN", "hf_other")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", f"{constants.HF_HUB_CACHE}-2")
+    with pytest.raises(FileNotFoundError, match=NAME):
+        LAFPPolicy.from_pretrained(NAME)
+    with pytest.raises(CommandError, match="cannot be fetched"):
+        run_inspect([NAME])
+
+
+def test_without_a_token_nothing_is_pushed(client: Hub, policy: LAFPPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_other")
+    with pytest.raises(Exception, match="401"):
+        push(policy)
+    assert client.repositories == {}
+
+
+@pytest.mark.usefixtures("client")
+def test_what_is_not_there_is_named() -> None:
+    with pytest.raises(FileNotFoundError, match="me/nothing"):
+        LAFPPolicy.from_pretrained("me/nothing")
+
+
+def test_a_hub_that_is_out_of_order(client: Hub, policy: LAFPPolicy) -> None:
+    push(policy)
+    client.fail = lambda method, path: 503
+    with pytest.raises((LocalEntryNotFoundError, FileNotFoundError)):
+        LAFPPolicy.from_pretrained(NAME)
+    client.fail = lambda method, path: None
+    pulled = LAFPPolicy.from_pretrained(NAME)
+    client.fail = lambda method, path: 503  # from now on the cache serves
+    assert same(LAFPPolicy.from_pretrained(NAME), pulled)
+
+
+def test_a_download_that_is_cut_off_goes_on(client: Hub, policy: LAFPPolicy) -> None:
+    push(policy)
+    client.cut = 1000
+    assert same(LAFPPolicy.from_pretrained(NAME), policy)
+    assert client.cut is None
+    downloads = [asked for asked in client.requests if asked.startswith("GET") and asked.endswith("model.safetensors")]
+    assert len(downloads) == 2
+
+
+def test_a_revision_is_pinned(client: Hub, policy: LAFPPolicy) -> None:
+    push(policy)
+    before = LAFPPolicy.from_pretrained(NAME)
+    HfApi().create_tag(NAME, tag="v1")
+    policy.stage_steps += 1
+    push(policy)
+    assert same(LAFPPolicy.from_pretrained(NAME, revision="v1"), before)
+    assert same(LAFPPolicy.from_pretrained(NAME), policy)
+    with pytest.raises((RevisionNotFoundError, FileNotFoundError)):
+        LAFPPolicy.from_pretrained(NAME, revision="v2")
+
+
+def test_offline_the_cache_serves(client: Hub, policy: LAFPPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+    push(policy)
+    LAFPPolicy.from_pretrained(NAME)
+    asked = len(client.requests)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert same(LAFPPolicy.from_pretrained(NAME), policy)
+    assert same(LAFPPolicy.from_pretrained(NAME, local_files_only=True), policy)
+    assert len(client.requests) == asked
+    with pytest.raises(LocalEntryNotFoundError):
+        PreTrainedConfig.from_pretrained("me/never_seen")
+
+
+#: One process: a training that pushes, an evaluation of what it left on disk, and one of what it pushed.
+SCRIPT = """
+import json, sys
+from lerobot.scripts import lerobot_eval, lerobot_train
+for main, *arguments in json.loads(sys.argv[1]):
+    sys.argv = [main, *arguments]
+    {"lerobot-train": lerobot_train, "lerobot-eval": lerobot_eval}[main].main()
+"""
+
+
+def test_lerobots_own_commands_push_and_pull(hub: Hub, two_way: Any, tmp_path: Path) -> None:
+    train = ["--policy.type=lafp", *two_way.arguments, "--policy.labeled_episodes=[0,1]", *TINY, *SHORT]
+    train += ["--policy.push_to_hub=true", f"--policy.repo_id={NAME}", f"--output_dir={tmp_path / 'run'}"]
+    evaluate = ["--env.type=lafp_two_way", "--env.obs_type=pixels_agent_pos", "--eval.n_episodes=3"]
+    evaluate += ["--eval.batch_size=3", "--eval.use_async_envs=false", "--seed=5"]
+    commands = [["lerobot-train", *train]]
+    for name, path in (("disk", tmp_path / "run/checkpoints/last/pretrained_model"), ("hub", NAME)):
+        commands.append(["lerobot-eval", f"--policy.path={path}", *evaluate, f"--output_dir={tmp_path / name}"])
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_TOKEN": TOKEN,
+        "HF_HUB_DISABLE_XET": "1",
+    }
+    environment.pop("HF_HUB_OFFLINE", None)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, json.dumps(commands)], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f"lerobot-eval --policy.path={NAME}" in hub.repositories[NAME].commits[-1][1]["README.md"].decode()
+    results = [json.loads((tmp_path / name / "eval_info.json").read_text()) for name in ("disk", "hub")]
+    metrics = [result["per_task"][0]["metrics"] for result in results]
+    assert metrics[0]["sum_rewards"] == metrics[1]["sum_rewards"]
+    assert list((tmp_path / "home").rglob("model.safetensors"))

@@ -1,6 +1,8 @@
 """Checkpoints come back bit by bit, or not at all."""
 
+import builtins
 import json
+import pickle
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +12,12 @@ import pytest
 import torch
 import torchvision
 from lerobot.configs import PreTrainedConfig
+from lerobot.policies.factory import make_pre_post_processors
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lerobot_lafp import LAFPPolicy
+from lerobot_lafp.checkpoint.inspection import inspect
 from lerobot_lafp.checkpoint.integrity import seal
 from lerobot_lafp.configuration_lafp import STAGES
 
@@ -293,3 +297,27 @@ def test_a_new_run_from_a_checkpoint_may_have_another_stage(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["lerobot-train", *arguments])
     assert next_stage(make_policy(stage="latent_action"), "latent_policy").config.stage == "latent_policy"
+
+
+# --- Nothing that could run --------------------------------------------------------------------------------------
+
+
+def test_no_pickle_and_no_code_is_loaded(
+    trained: Callable[..., LAFPPolicy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = trained("action_decoder", STATE, FRONT)
+    policy.save_pretrained(tmp_path)
+    for processor in make_pre_post_processors(policy.config):
+        processor.save_pretrained(tmp_path)
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        pytest.fail("something that a checkpoint holds was unpickled or run")
+
+    for module, names in {pickle: ("load", "loads", "Unpickler"), torch: ("load",), builtins: ("exec", "eval")}.items():
+        for name in names:
+            monkeypatch.setattr(module, name, refuse)
+    assert inspect(tmp_path).sound
+    config = PreTrainedConfig.from_pretrained(tmp_path)
+    config.pretrained_path = tmp_path
+    LAFPPolicy.from_pretrained(tmp_path, config=config)
+    make_pre_post_processors(config, pretrained_path=str(tmp_path))

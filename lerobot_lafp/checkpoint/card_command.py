@@ -52,7 +52,7 @@ def run_card(arguments: Sequence[str]) -> Path:
     card = model_card(
         found.facts,
         given.repo_id,
-        given.license,
+        given.license or found.facts["license"],
         train_config=json.loads(train_config.read_text()) if train_config.is_file() else None,
         evaluation=None if given.evaluation is None else read_evaluation(given.evaluation),
         environment=environment,

@@ -30,6 +30,7 @@ def facts_of_config(config: LAFPConfig) -> dict[str, Any]:
         "actions": {"width": config.action_dim, "names": config.action_names, "relative": config.relative_actions},
         "labeled_episodes": None if config.labeled_episodes is None else len(config.labeled_episodes),
         "tasks": config.tasks,
+        "license": config.license,
     }
 
 

@@ -16,7 +16,7 @@ from ..conftest import FRONT, STATE
 
 @pytest.fixture
 def checkpoint(trained: Callable[..., LAFPPolicy], tmp_path: Path) -> Path:
-    policy = trained("action_decoder", STATE, FRONT, labeled_episodes=[0, 1, 2])
+    policy = trained("action_decoder", STATE, FRONT, labeled_episodes=[0, 1, 2], license="apache-2.0")
     folder = tmp_path / "checkpoint"
     policy.save_pretrained(folder)
     for processor in make_lafp_pre_post_processors(policy.config):
@@ -32,7 +32,7 @@ def test_it_says_what_the_files_say_and_no_more(checkpoint: Path, capsys: pytest
     card = ModelCard.load(checkpoint / "README.md")
     assert card.data.datasets == ["me/pick"]
     assert card.data.tags == ["lafp", "lerobot", "robotics"]
-    assert card.data.license is None
+    assert card.data.license == "apache-2.0"
     assert "| chunk | H 4 = L 2 x k 2, 3 executed |" in card.text
     assert "| labelled | 3 episodes of its dataset |" in card.text
     assert "| steps x batch | 30 x 4 |" in card.text

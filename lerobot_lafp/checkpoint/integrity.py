@@ -47,9 +47,7 @@ def seal(folder: Path) -> None:
     config = json.loads(file.read_text())
     config["checkpoint_format"] = CHECKPOINT_FORMAT
     config["weights_digest"] = digest(folder / SAFETENSORS_SINGLE_FILE)
-    config["made_with"] = {
-        name: importlib.metadata.version(name) for name in ("lerobot_policy_lafp", "lerobot", "torch")
-    }
+    config["made_with"] = installed_versions()
     file.write_text(json.dumps(config, indent=4))
 
 

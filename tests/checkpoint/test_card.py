@@ -8,19 +8,16 @@ from types import SimpleNamespace
 import pytest
 from huggingface_hub import ModelCard
 
-from lerobot_lafp import LAFPPolicy, make_lafp_pre_post_processors
+from lerobot_lafp import LAFPPolicy
 from lerobot_lafp.cli import main as lafp
 
 from ..conftest import FRONT, STATE
 
 
 @pytest.fixture
-def checkpoint(trained: Callable[..., LAFPPolicy], tmp_path: Path) -> Path:
+def checkpoint(trained: Callable[..., LAFPPolicy], save: Callable[[LAFPPolicy], Path]) -> Path:
     policy = trained("action_decoder", STATE, FRONT, labeled_episodes=[0, 1, 2], license="apache-2.0")
-    folder = tmp_path / "checkpoint"
-    policy.save_pretrained(folder)
-    for processor in make_lafp_pre_post_processors(policy.config):
-        processor.save_pretrained(folder)
+    folder = save(policy)
     training = {"dataset": {"repo_id": "me/pick", "episodes": None}, "steps": 30, "batch_size": 4, "seed": 7}
     (folder / "train_config.json").write_text(json.dumps({**training, "policy": {"stage": "action_decoder"}}))
     return folder

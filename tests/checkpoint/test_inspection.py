@@ -9,28 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lerobot_lafp import LAFPPolicy, make_lafp_pre_post_processors
+from lerobot_lafp import LAFPPolicy
 from lerobot_lafp.checkpoint.inspection import inspect
 from lerobot_lafp.checkpoint.integrity import seal
 from lerobot_lafp.cli import main as lafp
 from lerobot_lafp.configuration_lafp import CHECKPOINT_FORMAT
 
 from ..conftest import FRONT, STATE
-
-
-@pytest.fixture
-def save(tmp_path: Path) -> Callable[[LAFPPolicy], Path]:
-    """A policy and its processors as a checkpoint, as lerobot-train saves them."""
-
-    def to_folder(policy: LAFPPolicy) -> Path:
-        folder = tmp_path / "checkpoint"
-        policy.save_pretrained(folder)
-        stats = {STATE: {"mean": torch.zeros(2), "std": torch.ones(2)}}
-        for processor in make_lafp_pre_post_processors(policy.config, stats):
-            processor.save_pretrained(folder)
-        return folder
-
-    return to_folder
 
 
 def edit_config(folder: Path, **changes: Any) -> None:

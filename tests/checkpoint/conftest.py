@@ -1,0 +1,26 @@
+"""Checkpoints on disk."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from lerobot_lafp import LAFPPolicy, make_lafp_pre_post_processors
+
+from ..conftest import STATE
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Callable[[LAFPPolicy], Path]:
+    """A policy and its processors as a checkpoint, as lerobot-train saves them."""
+
+    def to_folder(policy: LAFPPolicy) -> Path:
+        folder = tmp_path / "checkpoint"
+        policy.save_pretrained(folder)
+        stats = {STATE: {"mean": torch.zeros(2), "std": torch.ones(2)}}
+        for processor in make_lafp_pre_post_processors(policy.config, stats):
+            processor.save_pretrained(folder)
+        return folder
+
+    return to_folder

@@ -17,7 +17,7 @@ from ..command_line import CommandParser, in_one_line, refuse_missing
 from ..configuration_lafp import CHECKPOINT_FORMAT, STAGES, LAFPConfig
 from ..runs import CommandError
 from .facts import facts_of_config, facts_of_tensors, limit_lines, lines
-from .integrity import refuse_altered
+from .integrity import refuse_altered, saved_with
 
 USAGE = """lafp inspect CHECKPOINT [--json]
 
@@ -137,7 +137,7 @@ def _read_weights(folder: Path, facts: dict[str, Any], faults: list[str]) -> dic
         "bytes": file.stat().st_size,
     }
     try:
-        facts["weights"]["verified"] = refuse_altered(file)
+        facts["weights"]["verified"] = refuse_altered(file, saved_with(file))
     except ValueError as error:
         faults.append(str(error))
     wrong = [

@@ -9,7 +9,7 @@ import importlib.metadata
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,11 +62,12 @@ def digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def refuse_altered(file: Path) -> bool:
+def refuse_altered(file: Path, saved: Mapping[str, Any]) -> bool:
     """Refuse weights that are not those that were saved.
 
     Args:
-        file: ``model.safetensors``, with its ``config.json`` beside it.
+        file: ``model.safetensors``.
+        saved: What the ``config.json`` beside it says.
 
     Returns:
         Whether there was a digest to hold it against. A checkpoint without one is older than digests are.
@@ -74,7 +75,7 @@ def refuse_altered(file: Path) -> bool:
     Raises:
         ValueError: They are others.
     """
-    expected = saved_with(file).get("weights_digest")
+    expected = saved.get("weights_digest")
     if expected is not None and digest(file) != expected:
         raise ValueError(
             f"{file} is not what was saved with its config.json (their SHA-256 differ): it was damaged or replaced, or "

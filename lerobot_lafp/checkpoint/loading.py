@@ -2,8 +2,9 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lerobot.configs import parser
@@ -85,13 +86,14 @@ def load_weights(policy: "LAFPPolicy", file: str) -> None:
             f"{file} cannot be read ({error}). The file is missing, cut short or not a LAFP checkpoint: copy or "
             "download it again, or use an earlier checkpoint of the run."
         ) from error
-    if not refuse_altered(Path(file)):
+    saved = saved_with(Path(file))
+    if not refuse_altered(Path(file), saved):
         logger.warning("%s has no digest beside it: whether it is what was saved cannot be told.", file)
-    migrate(state, saved_with(Path(file)).get("checkpoint_format"))
+    migrate(state, saved.get("checkpoint_format"))
     if "stage_steps" not in state:
         raise ValueError(f"{file} is not a LAFP checkpoint: it holds no `stage_steps`.")
     steps = state["stage_steps"].tolist()
-    _refuse_changed_options(policy.config, Path(file).with_name("config.json"), steps)
+    _refuse_changed_options(policy.config, saved, Path(file).parent, steps)
     own = policy.state_dict()
     _append_new_tasks(state, own)
     kept = {name: tensor for name, tensor in state.items() if _fits(own, name, tensor)}
@@ -103,16 +105,13 @@ def load_weights(policy: "LAFPPolicy", file: str) -> None:
     policy.load_state_dict(kept, strict=False)
 
 
-def _refuse_changed_options(config: LAFPConfig, saved_config: Path, steps: list[int]) -> None:
-    if not saved_config.is_file():
-        return
-    saved = json.loads(saved_config.read_text())
+def _refuse_changed_options(config: LAFPConfig, saved: Mapping[str, Any], folder: Path, steps: list[int]) -> None:
     for stage, options, trained in zip(STAGES, _FIXED_OPTIONS, steps, strict=True):
         for name in options if trained else ():
             now = json.loads(json.dumps(getattr(config, name)))
             if name in saved and saved[name] != now:
                 raise ValueError(
-                    f"`{name}` is {now} here, but {saved_config.parent} was trained with {saved[name]}, and stage "
+                    f"`{name}` is {now} here, but {folder} was trained with {saved[name]}, and stage "
                     f"{stage} cannot change it afterwards. Leave out --policy.{name}, or train stage {stage} again "
                     "from a checkpoint that has not been through it."
                 )

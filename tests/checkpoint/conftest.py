@@ -1,7 +1,9 @@
 """Checkpoints on disk."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,3 +26,9 @@ def save(tmp_path: Path) -> Callable[[LAFPPolicy], Path]:
         return folder
 
     return to_folder
+
+
+def edit_config(folder: Path, **changes: Any) -> None:
+    """Change fields of a checkpoint's configuration by hand, or add some."""
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))

@@ -16,11 +16,7 @@ from lerobot_lafp.cli import main as lafp
 from lerobot_lafp.configuration_lafp import CHECKPOINT_FORMAT
 
 from ..conftest import FRONT, STATE
-
-
-def edit_config(folder: Path, **changes: Any) -> None:
-    file = folder / "config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+from .conftest import edit_config
 
 
 def test_a_sound_checkpoint_is_described(

@@ -39,6 +39,14 @@ DEFAULT_LR: dict[str, float] = {
 }
 
 
+def same_picture(shape: tuple[int, ...], expected: tuple[int, ...], resized: bool) -> bool:
+    """Whether images (C, H, W) of a camera are as expected: of that size or, where they are resized, of its aspect."""
+    if not resized or len(shape) != 3 or len(expected) != 3:
+        return shape == expected
+    one, other = shape[1] * expected[2], shape[2] * expected[1]
+    return shape[0] == expected[0] and abs(one - other) <= 0.02 * max(one, other)
+
+
 def encoded_camera(feature: dict[str, Any]) -> tuple[int, ...] | None:
     """(C, H, W) of a camera that a dataset holds as features of a ViT; None if it is none."""
     info = feature.get("info") or {}
@@ -92,7 +100,8 @@ class LAFPConfig(PreTrainedConfig):
         action_names: Names of the action's dimensions, as the dataset gives them.
         normalization_mapping: What LeRobot's processors do: nothing. The model normalises, from buffers of its own.
 
-        resize_shape: (height, width) in pixels that images are resized to on the way in. Unset: as they are.
+        resize_shape: (height, width) in pixels that images are resized to on the way in, from any size of one aspect.
+            Unset: as they are, all of one size.
         vision_encoder: ``small_conv`` for little images, ``resnet18`` (torchvision, GroupNorm), or ``vit``, a frozen
             ViT of the DINOv2 / DINOv3 class, whose patch tokens stage 1 then predicts too (UniVLA); ``auto`` takes
             the small one up to 128 pixels a side, else ``resnet18``.
@@ -166,6 +175,9 @@ class LAFPConfig(PreTrainedConfig):
         finetune_policy: Let the decoder's loss train the policy too (paper's "LAFP fine-tuned"). Needs a decoder that
             is trained on what the policy makes: ``decoder_input`` ``interpolation`` or ``direct``.
 
+        rtc_guidance: With ``lerobot-rollout --inference.type=rtc``, how the next chunk is made to go on from the one
+            before (`lerobot_lafp/real_time.py`): guided through the ``decoder`` towards its actions, by its ``latents``
+            where these are committed, or not at all, ``none``.
         limits: Whether commands are kept within the limits below (`lerobot_lafp/limits.py`); without them a robot gets
             whatever the policy says.
         limit_margin: A command may leave the range of the labelled demonstrations' actions by this share of its width.
@@ -276,6 +288,7 @@ class LAFPConfig(PreTrainedConfig):
     finetune_policy: bool = False
 
     # Between policy and robot.
+    rtc_guidance: Literal["latents", "decoder", "none"] = "decoder"
     limits: bool = True
     limit_margin: float = 0.1
     limit_range: dict[str, tuple[float, float]] | None = None
@@ -722,10 +735,12 @@ class LAFPConfig(PreTrainedConfig):
         shape = encoded_camera(feature) or tuple(feature["shape"])
         if feature["dtype"] in ("image", "video") and (feature.get("names") or [""])[0] != "channels":
             shape = (shape[2], shape[0], shape[1])  # LeRobot stores (H, W, C) and trains on (C, H, W).
-        if shape != expected:
+        resized = self.resize_shape is not None and feature["dtype"] in ("image", "video")
+        if not same_picture(shape, expected, resized):
             raise ValueError(
                 f"`{key}` has shape {shape} in this dataset, but the policy was trained with {expected}. "
-                "Convert the dataset to that size, or train from the start with --policy.resize_shape set."
+                "Convert the dataset to that size, or train from the start with --policy.resize_shape set, which takes "
+                "every size of one aspect."
             )
 
     def _take_action(self, feature: dict[str, Any]) -> None:

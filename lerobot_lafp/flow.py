@@ -17,6 +17,8 @@ from torch import Tensor
 
 Prediction = Literal["sample", "velocity"]
 Predictor = Callable[[Tensor, Tensor], Tensor]
+#: Makes of a predictor another one, and with it of a flow another flow.
+Steering = Callable[[Predictor], Predictor]
 
 
 def expand_time(tau: Tensor, z: Tensor) -> Tensor:

@@ -115,8 +115,8 @@ class LatentPolicy(nn.Module):
         """Squared error of the prediction, elementwise, (B, L, Dz)."""
         raise NotImplementedError
 
-    def sample(self, tokens: Tensor, noise: Tensor) -> Tensor:
-        """Latents to act on, (B, L, Dz), from ``noise`` of that shape."""
+    def sample(self, tokens: Tensor, noise: Tensor, steer: flow.Steering | None = None) -> Tensor:
+        """Latents to act on, (B, L, Dz), from ``noise`` of that shape; ``steer`` changes what a flow's network says."""
         raise NotImplementedError
 
     def align(self, tokens: Tensor, noise: Tensor, z_idm: Tensor, tau: Tensor, remaining: bool) -> Tensor:
@@ -156,8 +156,11 @@ class FlowPolicy(LatentPolicy):
     def _predictor(self, tokens: Tensor) -> flow.Predictor:
         return lambda z, tau: self.network(z, tau, tokens)
 
-    def sample(self, tokens: Tensor, noise: Tensor) -> Tensor:
-        return flow.integrate(self._predictor(tokens), noise, self.num_steps, self.prediction)
+    def sample(self, tokens: Tensor, noise: Tensor, steer: flow.Steering | None = None) -> Tensor:
+        predictor = self._predictor(tokens)
+        if steer is not None:
+            predictor = steer(predictor)
+        return flow.integrate(predictor, noise, self.num_steps, self.prediction)
 
     def align(self, tokens: Tensor, noise: Tensor, z_idm: Tensor, tau: Tensor, remaining: bool) -> Tensor:
         steps = self.num_steps if remaining else None
@@ -174,7 +177,7 @@ class BehaviorCloningPolicy(LatentPolicy):
     def loss(self, z: Tensor, tokens: Tensor) -> Tensor:
         return (self._mean(tokens) - z) ** 2
 
-    def sample(self, tokens: Tensor, noise: Tensor) -> Tensor:
+    def sample(self, tokens: Tensor, noise: Tensor, steer: flow.Steering | None = None) -> Tensor:
         return self._mean(tokens)
 
     def align(self, tokens: Tensor, noise: Tensor, z_idm: Tensor, tau: Tensor, remaining: bool) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .configuration_lafp import LAFPConfig
+from .real_time import Continuation
 from .statistics import FixedNormalizer, RunningMoments, RunningRange, at_least_share
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,8 @@ LEAST_SHARE = 0.1
 STATE_DEVIATIONS = 8.0
 #: A picture is frozen if it stays the same, to the bit, while the state moves by this many deviations.
 FROZEN_MOVE = 0.1
+#: A chunk may come by this many commands later than twice what was expected.
+LATER = 4
 #: A joint does not follow if it is further behind its command than it ever was in the demonstrations, and yet moves
 #: by less than this share of that from frame to frame.
 STILL = 0.02
@@ -162,12 +165,29 @@ class SafetyGuard:
                     f"(`limit_distance` {self.config.limit_distance:g})"
                 )
 
-    def chunk(self, actions: Tensor) -> Tensor:
-        """What to send in place of a whole chunk (B, H, A), which begins now."""
-        self._last = None
-        safe = torch.stack([self.command(action) for action in actions.unbind(dim=1)], dim=1)
+    def chunk(self, actions: Tensor, going_on: Continuation | None = None) -> Tensor:
+        """What to send in place of a whole chunk (B, H, A), which begins now.
+
+        Args:
+            actions: Of the chunk.
+            going_on: Where the chunk before is, whose actions are sent until this one is there, and which this one
+                repeats until then. When that will be is known but roughly, so for as long again the commands of both
+                are within a change of each other.
+        """
+        self._last = None if going_on is None else going_on.sent
+        committed = 0 if going_on is None else going_on.committed
+        safe: list[Tensor] = []
+        for step, action in enumerate(actions.unbind(dim=1)):
+            if step < committed:
+                self._last = action
+            else:
+                self._last = self.command(action)
+                if going_on is not None and 1 <= step <= min(2 * committed + LATER, going_on.left.shape[1]):
+                    sent, most = going_on.left[:, step - 1], self._change.to(self._last)
+                    self._last = torch.maximum(torch.minimum(self._last, sent + most), sent - most)
+            safe.append(self._last)
         self._last = None  # how far the robot comes with it is not known here
-        return safe
+        return torch.stack(safe, dim=1)
 
     # --- Bounds --------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ import torch
 from huggingface_hub import ModelCard
 from lerobot.configs.train import TrainPipelineConfig
 from lerobot.policies.pretrained import PreTrainedPolicy
+from lerobot.policies.rtc import RTCConfig
 from lerobot.utils.constants import OBS_STATE
 from torch import Tensor, nn
 
@@ -28,12 +29,14 @@ from .checkpoint.integrity import installed_versions, saved_whole
 from .checkpoint.loading import load_weights, refuse_resume_of_another_stage
 from .configuration_lafp import STAGES, LAFPConfig
 from .distributed import sum_of_all, sum_while_training
+from .flow import Steering
 from .latent_action_model import LatentActionModel
 from .latent_policy import BehaviorCloningPolicy, FlowPolicy, LatentPolicy, update_average
 from .limits import SafetyGuard, SafetyLimits
 from .networks import mean_over_valid
 from .observation import Observation, ObservationEncoder, ObservationNormalizer, shift_at_random
 from .randomness import of_step
+from .real_time import Chunk, Continuation, continuation, towards_actions, towards_latents
 from .statistics import RunningMoments
 from .task import TASK, TaskEncoder, encode_tasks
 from .vit import FrozenViT, build_vit, load_vit
@@ -426,6 +429,7 @@ class LAFPPolicy(PreTrainedPolicy):
             key: deque(maxlen=self.config.n_obs_steps) for key in self._observed_keys()
         }
         self._chunk: deque[Tensor] = deque()
+        self._present: Chunk | None = None
         self._following: SafetyGuard | None = None
 
     @property
@@ -455,7 +459,7 @@ class LAFPPolicy(PreTrainedPolicy):
                 frames.appendleft(batch[key])
         if not self._chunk:
             history = {key: torch.stack(list(frames), dim=1) for key, frames in self._history.items()}
-            actions = self._act(history, batch.get(TASK), noise)
+            _, actions = self._act(history, batch.get(TASK), noise)
             self._chunk.extend(actions[:, : self.config.n_action_steps].unbind(dim=1))
         action = self._chunk.popleft()
         if (guard := self._guard) is None:
@@ -464,12 +468,21 @@ class LAFPPolicy(PreTrainedPolicy):
         return guard.command(action)
 
     @torch.no_grad()
-    def predict_action_chunk(self, batch: dict[str, Tensor], noise: Tensor | None = None, **kwargs: Any) -> Tensor:
+    def predict_action_chunk(
+        self,
+        batch: dict[str, Tensor],
+        noise: Tensor | None = None,
+        inference_delay: int | None = None,
+        prev_chunk_left_over: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
         """A whole chunk (B, H, A) for the observation in ``batch``; keeps no history of its own.
 
         Args:
             batch: Every tensor (B, ..), one frame, which then stands for the whole history, or (B, T, ..).
             noise: Where the flow starts, (B, L, Dz); drawn if unset.
+            inference_delay: Of real-time chunking (`real_time.py`): how many actions will be sent before this chunk is.
+            prev_chunk_left_over: Likewise: the actions of the chunk before that are not sent yet, (n, A) or (B, n, A).
         """
         self._require_acting()
         steps = self.config.n_obs_steps
@@ -481,13 +494,28 @@ class LAFPPolicy(PreTrainedPolicy):
             x = batch[key] if batch[key].ndim == len(shape) + 2 else batch[key].unsqueeze(1)
             x = x[:, -steps:]
             history[key] = torch.cat([x[:, :1]] * (steps - x.shape[1]) + [x], dim=1)
-        actions = self._act(history, batch.get(TASK), noise)
-        if (guard := self._guard) is None:
-            return actions
-        state = batch.get(OBS_STATE)
-        images = {key: history[key][:, -1] for key in self.normalizer.camera_shapes}
-        guard.watch(images, state[:, -1] if state is not None and state.ndim == 3 else state)
-        return guard.chunk(actions)
+        going_on = self._going_on(prev_chunk_left_over, inference_delay or 0)
+        z, actions = self._act(history, batch.get(TASK), noise, going_on)
+        if going_on is not None:
+            actions[:, : going_on.committed] = going_on.left[:, : going_on.committed]
+        if (guard := self._guard) is not None:
+            state = batch.get(OBS_STATE)
+            images = {key: history[key][:, -1] for key in self.normalizer.camera_shapes}
+            guard.watch(images, state[:, -1] if state is not None and state.ndim == 3 else state)
+            actions = guard.chunk(actions, going_on)
+        self._present = Chunk(z, actions)
+        return actions
+
+    def supports_rtc(self) -> bool:
+        """Whether the next chunk can be made to go on from the present one: it takes a flow to be steered."""
+        return self.config.policy_head == "flow"
+
+    def _going_on(self, left_over: Tensor | None, delay: int) -> Continuation | None:
+        """Where the present chunk is, if LeRobot's ``rtc`` inference runs and replaces chunks before their end."""
+        options = getattr(self.config, "rtc_config", None) or RTCConfig()
+        if left_over is None or self._present is None or not options.enabled:
+            return None
+        return continuation(self._present, left_over, delay, options)
 
     def with_task(self, history: Observation, tasks: Any) -> Observation:
         """``history`` and the vector of each sample's task in words, if the policy reads it (``task_encoder``).
@@ -503,23 +531,54 @@ class LAFPPolicy(PreTrainedPolicy):
         vectors = self.task_encoder(words, self.normalizer.image_mean)
         return {**history, TASK: vectors.unsqueeze(1).expand(-1, like.shape[1], -1)}
 
-    def _act(self, raw: dict[str, Tensor], tasks: Any, noise: Tensor | None) -> Tensor:
+    def _act(
+        self, raw: dict[str, Tensor], tasks: Any, noise: Tensor | None, going_on: Continuation | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Latents (B, L, Dz) and the actions (B, H, A) that they mean."""
         history = self.with_task(self.normalizer(raw), tasks)
         tokens = self.acting_policy.observe(history)
-        z = self.acting_policy.sample(
-            tokens, self.acting_policy.noise(tokens.shape[0], tokens) if noise is None else noise
-        )
+        if noise is None:
+            noise = self.acting_policy.noise(tokens.shape[0], tokens)
+        origin = raw[OBS_STATE][:, -1].to(tokens) if self.config.relative_actions else None
+        seen = self._decoder_observation(tokens, history)
+        z = self.acting_policy.sample(tokens, noise, self._steering(going_on, origin, seen))
         if (guard := self._guard) is not None:
             guard.measure(tokens, z)
-        origin = raw[OBS_STATE][:, -1].to(z) if self.config.relative_actions else None
+        return z, self._decode(z, origin, seen)
+
+    def _decode(self, z: Tensor, origin: Tensor | None, seen: Tensor | None) -> Tensor:
+        """Latents to actions (B, H, A): relative to ``origin`` (B, A) if given, with ``seen`` for the decoder."""
         if self.config.decoder_input == "none" and self.latent_action_model is not None:
             return self.latent_action_model.decode(z, origin)
         if self.chunk_moments is not None:
             actions = self.chunk_moments.unnormalize(z)
         else:
             assert self.action_decoder is not None
-            actions = self.action_decoder(z, self._decoder_observation(tokens, history))
+            actions = self.action_decoder(z, seen)
         return actions if origin is None else actions + origin.unsqueeze(1)
+
+    def _steering(self, going_on: Continuation | None, origin: Tensor | None, seen: Tensor | None) -> Steering | None:
+        """What makes the flow go on from the present chunk (``rtc_guidance``)."""
+        config = self.config
+        if going_on is None or config.rtc_guidance == "none":
+            return None
+        if config.rtc_guidance == "latents":
+            return lambda predictor: towards_latents(predictor, going_on, config.prediction)
+        largest = (getattr(config, "rtc_config", None) or RTCConfig()).max_guidance_weight
+        unit = self._action_moments().std
+        return lambda predictor: towards_actions(
+            predictor, going_on, config.prediction, lambda z: self._decode(z, origin, seen), unit, largest
+        )
+
+    def _action_moments(self) -> RunningMoments:
+        """Of the actions, as what decodes knows them."""
+        if self.chunk_moments is not None:
+            return self.chunk_moments
+        model = self.latent_action_model
+        if self.config.decoder_input == "none" and model is not None and model.action_moments is not None:
+            return model.action_moments
+        assert self.action_decoder is not None
+        return self.action_decoder.moments
 
     def _require_acting(self) -> None:
         """Only a policy with a trained decoder acts; or an untouched one in stage ``joint``, for LeRobot's tests."""

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF
 
+from .configuration_lafp import same_picture
 from .statistics import FixedNormalizer
 from .vit import FrozenViT
 
@@ -120,7 +121,7 @@ class ObservationNormalizer(nn.Module):
             if x is not None and patches is not None and self._is_ready(x, shape, patches):
                 ready[key] = (x if x.ndim == 4 else x.unsqueeze(1)).to(self.image_mean.dtype)
             else:
-                images[key] = self._image(self._take(batch, key, shape), key)
+                images[key] = self._image(self._take(batch, key, shape, self.resize_shape is not None), key)
         if self.vit is None:
             return images
         if ready and self.keep_pixels:
@@ -136,7 +137,7 @@ class ObservationNormalizer(nn.Module):
         return x.ndim in (3, 4) and tuple(x.shape[-2:]) == patches and tuple(x.shape[-3:]) != tuple(shape)
 
     @staticmethod
-    def _take(batch: Mapping[str, Tensor], key: str, shape: tuple[int, ...]) -> Tensor:
+    def _take(batch: Mapping[str, Tensor], key: str, shape: tuple[int, ...], resized: bool = False) -> Tensor:
         x = batch.get(key)
         if x is None:
             there = sorted(k for k in batch if k.startswith("observation.") and not k.endswith("_is_pad"))
@@ -146,11 +147,11 @@ class ObservationNormalizer(nn.Module):
             )
         if x.ndim == len(shape) + 1:
             x = x.unsqueeze(1)
-        if x.ndim != len(shape) + 2 or tuple(x.shape[2:]) != tuple(shape):
+        if x.ndim != len(shape) + 2 or not same_picture(tuple(x.shape[2:]), tuple(shape), resized):
             raise ValueError(
                 f"`{key}` has shape {tuple(x.shape)}, but the policy was trained with {tuple(shape)} per frame. "
                 "Set the camera or environment to that size (an environment's observation_height/width), or train "
-                "again on this one."
+                "again on this one, with --policy.resize_shape for sizes of one aspect."
             )
         return x
 

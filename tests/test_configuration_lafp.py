@@ -294,6 +294,13 @@ def test_an_image_or_state_of_another_size_is_refused(
         config.set_dataset_feature_metadata({FRONT: image(), "action": action(), **features})
 
 
+def test_a_resized_camera_may_have_another_size_of_its_aspect(make_config: Callable[..., LAFPConfig]) -> None:
+    config = make_config(FRONT, stage="latent_action", resize_shape=(10, 12))
+    config.set_dataset_feature_metadata({FRONT: image(40, 48)})
+    with pytest.raises(ValueError, match=r"has shape \(3, 24, 20\) in this dataset.*trained with \(3, 20, 24\)"):
+        config.set_dataset_feature_metadata({FRONT: image(24, 20)})
+
+
 def test_channel_first_images_are_understood(make_config: Callable[..., LAFPConfig]) -> None:
     config = make_config(FRONT, stage="latent_action")
     first = {"dtype": "image", "shape": (3, 20, 24), "names": ["channels", "height", "width"]}

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from lerobot.policies.rtc import RTCConfig
 from torch import Tensor
 
 from lerobot_lafp.configuration_lafp import LAFPConfig
-from lerobot_lafp.limits import SafetyGuard, SafetyLimits, UnsafeActionError
+from lerobot_lafp.limits import LATER, SafetyGuard, SafetyLimits, UnsafeActionError
 from lerobot_lafp.modeling_lafp import LAFPPolicy
+from lerobot_lafp.real_time import Chunk, continuation
 from lerobot_lafp.statistics import FixedNormalizer
 
 STATE, FRONT = "observation.state", "observation.images.front"
@@ -298,3 +300,26 @@ def test_what_is_far_from_the_training_is_said_once(
 def test_limits_that_make_no_sense_are_refused(make_config: Configs, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         make_config(**options)
+
+
+# --- Chunks --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("expected", [0, 1, 3])
+@pytest.mark.parametrize("executed", [1, 4])
+def test_a_chunk_that_comes_later_than_expected_is_no_jump(
+    expected: int, executed: int, config: LAFPConfig, limits: SafetyLimits
+) -> None:
+    bounded = guard(config, limits)
+    bounded.watch(picture(), row(5, 0))
+    present = Chunk(torch.zeros(1, 2, 4), bounded.chunk(torch.linspace(5, 9, 12).reshape(1, 12, 1).expand(1, 12, 2)))
+    going_on = continuation(present, present.actions[0, executed:], expected, RTCConfig())
+    assert going_on is not None
+    wild = torch.randn(1, 12, 2) * 100
+    wild[:, :expected] = going_on.left[:, :expected]
+    chunk = bounded.chunk(wild, going_on)
+    low, high, most = bounded.bounds
+    assert ((chunk >= low) & (chunk <= high)).all()
+    for delay in range(min(2 * expected + LATER, going_on.left.shape[1]) + 1):
+        sent = torch.cat([present.actions[0, : executed + delay], chunk[0, delay:]])
+        assert (sent.diff(dim=0).abs() <= most + 1e-5).all(), delay

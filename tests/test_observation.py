@@ -90,6 +90,17 @@ def test_images_are_resized_on_the_way_in() -> None:
     torch.testing.assert_close(out, torch.full_like(out, 0.5))
 
 
+def test_resized_images_may_have_any_size_of_one_aspect() -> None:
+    normalizer = ObservationNormalizer({FRONT: (3, 24, 32)}, {}, resize_shape=(12, 16))
+    ramp = torch.linspace(0, 1, 64).expand(2, 3, 48, 64)
+    torch.testing.assert_close(
+        normalizer({FRONT: ramp})[FRONT], normalizer({FRONT: ramp[..., 1::2, ::2]})[FRONT], atol=0.05, rtol=0
+    )
+    for other in ((3, 32, 32), (3, 24, 34), (1, 24, 32)):
+        with pytest.raises(ValueError, match=rf"`{FRONT}` has shape .*sizes of one aspect"):
+            normalizer({FRONT: torch.zeros(2, *other)})
+
+
 def test_a_missing_observation_is_named() -> None:
     normalizer = ObservationNormalizer({FRONT: (3, 4, 4)}, {STATE: (2,)})
     batch = {STATE: torch.zeros(1, 2), "observation.images.side": torch.zeros(1, 3, 4, 4), "action": None}

@@ -34,6 +34,12 @@ COMMANDS = {
     ),
     "inspect": ("checkpoint.inspection", "run_inspect", "what a checkpoint is, and whether it is whole"),
     "card": ("checkpoint.card_command", "run_card", "the model card of a checkpoint, to share it with"),
+    "serve": ("serve", "run_serve", "LeRobot's policy server for robots elsewhere, which knows LAFP"),
+    "record-aloha": (
+        "aloha.command",
+        "run_record_aloha",
+        "demonstrations of gym-aloha's cube transfer, by a scripted expert",
+    ),
     "sim-arm": ("sim_arm.command", "run_sim_arm", "an emulated SO-100 on a port, to try a checkpoint on"),
 }
 USAGE = f"""usage: lafp COMMAND ..
@@ -65,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         goes_on = {
             "probe": "",
+            "serve": "",
+            "record-aloha": "",
             "import-videos": " Go on with it: add --resume.",
             "import-datasets": " Go on with it: add --resume.",
         }.get(command, " The same command goes on where this one stopped.")

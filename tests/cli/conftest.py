@@ -1,6 +1,7 @@
 """Tiny datasets, and LeRobot's own commands run on them."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,12 @@ import pytest
 from lerobot.datasets import LeRobotDataset
 
 from lerobot_lafp.envs.demonstrator import write_demonstrations
-from lerobot_lafp.runs import CommandError, run_command
+from lerobot_lafp.runs import CommandError, last_checkpoint, run_command, train
+from lerobot_lafp.sim_arm.arm import CALIBRATION, SimArm
+from lerobot_lafp.sim_arm.control import ControlServer, socket_of
+from lerobot_lafp.sim_arm.demonstrations import record_demonstrations
+
+from .so100 import FPS, SIDE, Trained
 
 #: A policy that trains in seconds.
 TINY = (
@@ -125,3 +131,24 @@ def stages(two_way: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stages")
     train_stages([f"--output_dir={folder}", *two_way.arguments, "--policy.labeled_episodes=[0,1]", *TINY, *SHORT])
     return folder
+
+
+@pytest.fixture(scope="session")
+def so100(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Three demonstrations on the emulated arm, and a policy that saw them for six steps."""
+    folder = tmp_path_factory.mktemp("so100")
+    calibration = folder / "sim.json"
+    calibration.write_text(json.dumps(CALIBRATION))
+    with SimArm(folder / "arm") as arm, ControlServer(arm, socket_of(folder / "arm")):
+        record_demonstrations(folder / "arm", calibration, folder / "data", episodes=3, fps=FPS, side=SIDE)
+    data = ["--dataset.repo_id=local/so100_sim", f"--dataset.root={folder / 'data'}"]
+    seen = ["--steps=6", "--batch_size=32"]  # most of the frames, for the limits to be those of the demonstrations
+    train(folder / "run", ["--policy.type=lafp", *data, *TINY, *SHORT, *seen])
+    return Trained(last_checkpoint(folder / "run"), calibration)
+
+
+@pytest.fixture
+def arm(tmp_path: Path) -> Iterator[SimArm]:
+    """An emulated arm, and what answers to its camera."""
+    with SimArm(tmp_path / "arm") as arm, ControlServer(arm, socket_of(tmp_path / "arm")):
+        yield arm

@@ -1,0 +1,83 @@
+"""``lafp serve``: the emulated arm moved by LeRobot's own client, through LeRobot's own server."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from lerobot_lafp.cli import main as lafp
+from lerobot_lafp.sim_arm.arm import SimArm
+
+from .so100 import FPS, Trained, assert_within_limits, robot_options
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A process that Ctrl-C interrupts, even where this one is in the background, and that ends with the test."""
+
+    def heed_interrupts() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def interrupted(process: subprocess.Popen[str]) -> str:
+    """What it said until it ended."""
+    process.send_signal(signal.SIGINT)
+    return process.communicate(timeout=60)[1]
+
+
+def test_lerobots_client_moves_the_arm(so100: Trained, arm: SimArm) -> None:
+    port = free_port()
+    serve = [sys.executable, "-m", "lerobot_lafp.cli", "serve", f"--port={port}", f"--fps={FPS}"]
+    client = [
+        *(sys.executable, "-m", "lerobot.async_inference.robot_client"),
+        f"--server_address=127.0.0.1:{port}",
+        "--policy_type=lafp",
+        f"--pretrained_name_or_path={so100.checkpoint}",
+        "--actions_per_chunk=4",
+        f"--fps={FPS}",
+        *robot_options(so100, arm),
+    ]
+    with started(serve) as server:
+        with started(client) as robot:
+            end = time.monotonic() + 400  # both import LeRobot first
+            while len(arm.bus.goals) < 6 * 2 * FPS and time.monotonic() < end and robot.poll() is None:
+                time.sleep(0.1)
+            said = interrupted(robot)
+        served = interrupted(server)
+    assert len(arm.bus.goals) >= 6 * 2 * FPS, said[-2000:] + served[-2000:]
+    assert len({goal for _, servo, goal in arm.bus.goals if servo == 1}) > 1
+    assert_within_limits(so100, arm)
+    assert "can run any program here" in served
+    assert server.returncode == 130
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example.org", "::"])
+def test_other_machines_are_refused(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert lafp(["serve", f"--host={host}"]) == 1
+    assert "add --allow_remote" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert lafp(["serve", f"--port={port}"]) == 1
+    assert f"127.0.0.1:{port} cannot be listened to" in capsys.readouterr().err

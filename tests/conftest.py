@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from torch import Tensor
 
 from lerobot_lafp import LAFPConfig, LAFPPolicy
 from lerobot_lafp.configuration_lafp import STAGES
+
+os.environ.setdefault("MUJOCO_GL", "egl")  # read when dm_control is imported, by whichever process does
 
 STATE, ENV_STATE = "observation.state", "observation.environment_state"
 FRONT, WRIST = "observation.images.front", "observation.images.wrist"

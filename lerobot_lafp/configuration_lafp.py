@@ -18,6 +18,8 @@ from .schedule import GroupCosineSchedulerConfig
 logger = logging.getLogger(__name__)
 
 Stage = Literal["joint", "latent_action", "latent_policy", "action_decoder"]
+#: How real-time chunking makes the next chunk go on from the one before (`lerobot_lafp/real_time.py`).
+Guidance = Literal["decoder", "latents", "none"]
 
 #: The stages in order; each builds on the checkpoint of the one before.
 STAGES = ("latent_action", "latent_policy", "action_decoder")
@@ -288,7 +290,7 @@ class LAFPConfig(PreTrainedConfig):
     finetune_policy: bool = False
 
     # Between policy and robot.
-    rtc_guidance: Literal["latents", "decoder", "none"] = "decoder"
+    rtc_guidance: Guidance = "decoder"
     limits: bool = True
     limit_margin: float = 0.1
     limit_range: dict[str, tuple[float, float]] | None = None

@@ -29,14 +29,13 @@ from .checkpoint.integrity import installed_versions, saved_whole
 from .checkpoint.loading import load_weights, refuse_resume_of_another_stage
 from .configuration_lafp import STAGES, LAFPConfig
 from .distributed import sum_of_all, sum_while_training
-from .flow import Steering
 from .latent_action_model import LatentActionModel
 from .latent_policy import BehaviorCloningPolicy, FlowPolicy, LatentPolicy, update_average
 from .limits import SafetyGuard, SafetyLimits
 from .networks import mean_over_valid
 from .observation import Observation, ObservationEncoder, ObservationNormalizer, shift_at_random
 from .randomness import of_step
-from .real_time import Chunk, Continuation, continuation, towards_actions, towards_latents
+from .real_time import Chunk, Continuation, continuation, steering
 from .statistics import RunningMoments
 from .task import TASK, TaskEncoder, encode_tasks
 from .vit import FrozenViT, build_vit, load_vit
@@ -510,12 +509,16 @@ class LAFPPolicy(PreTrainedPolicy):
         """Whether the next chunk can be made to go on from the present one: it takes a flow to be steered."""
         return self.config.policy_head == "flow"
 
+    @property
+    def _rtc_options(self) -> RTCConfig:
+        """The ``--inference.rtc.*`` of a rollout, which LeRobot hands over in the configuration."""
+        return getattr(self.config, "rtc_config", None) or RTCConfig()
+
     def _going_on(self, left_over: Tensor | None, delay: int) -> Continuation | None:
         """Where the present chunk is, if LeRobot's ``rtc`` inference runs and replaces chunks before their end."""
-        options = getattr(self.config, "rtc_config", None) or RTCConfig()
-        if left_over is None or self._present is None or not options.enabled:
+        if left_over is None or self._present is None or not self._rtc_options.enabled:
             return None
-        return continuation(self._present, left_over, delay, options)
+        return continuation(self._present, left_over, delay, self._rtc_options)
 
     def with_task(self, history: Observation, tasks: Any) -> Observation:
         """``history`` and the vector of each sample's task in words, if the policy reads it (``task_encoder``).
@@ -541,10 +544,16 @@ class LAFPPolicy(PreTrainedPolicy):
             noise = self.acting_policy.noise(tokens.shape[0], tokens)
         origin = raw[OBS_STATE][:, -1].to(tokens) if self.config.relative_actions else None
         seen = self._decoder_observation(tokens, history)
-        z = self.acting_policy.sample(tokens, noise, self._steering(going_on, origin, seen))
+
+        def decode(z: Tensor) -> Tensor:
+            return self._decode(z, origin, seen)
+
+        config, unit = self.config, self._action_moments().std
+        steer = steering(config.rtc_guidance, going_on, config.prediction, decode, unit, self._rtc_options)
+        z = self.acting_policy.sample(tokens, noise, steer)
         if (guard := self._guard) is not None:
             guard.measure(tokens, z)
-        return z, self._decode(z, origin, seen)
+        return z, decode(z)
 
     def _decode(self, z: Tensor, origin: Tensor | None, seen: Tensor | None) -> Tensor:
         """Latents to actions (B, H, A): relative to ``origin`` (B, A) if given, with ``seen`` for the decoder."""
@@ -556,19 +565,6 @@ class LAFPPolicy(PreTrainedPolicy):
             assert self.action_decoder is not None
             actions = self.action_decoder(z, seen)
         return actions if origin is None else actions + origin.unsqueeze(1)
-
-    def _steering(self, going_on: Continuation | None, origin: Tensor | None, seen: Tensor | None) -> Steering | None:
-        """What makes the flow go on from the present chunk (``rtc_guidance``)."""
-        config = self.config
-        if going_on is None or config.rtc_guidance == "none":
-            return None
-        if config.rtc_guidance == "latents":
-            return lambda predictor: towards_latents(predictor, going_on, config.prediction)
-        largest = (getattr(config, "rtc_config", None) or RTCConfig()).max_guidance_weight
-        unit = self._action_moments().std
-        return lambda predictor: towards_actions(
-            predictor, going_on, config.prediction, lambda z: self._decode(z, origin, seen), unit, largest
-        )
 
     def _action_moments(self) -> RunningMoments:
         """Of the actions, as what decodes knows them."""

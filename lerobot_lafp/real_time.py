@@ -13,7 +13,6 @@ by changing what the flow's network predicts, so that the solver stays as it is:
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from einops import reduce
@@ -22,8 +21,7 @@ from lerobot.policies.rtc.modeling_rtc import RTCProcessor
 from torch import Tensor
 
 from . import flow
-
-Guidance = Literal["latents", "decoder", "none"]
+from .configuration_lafp import Guidance
 
 
 @dataclass(frozen=True)
@@ -88,6 +86,32 @@ def continuation(present: Chunk, left_over: Tensor, delay: int, options: RTCConf
     agree = min(max(options.execution_horizon, committed), remaining)
     weights = RTCProcessor(options).get_prefix_weights(committed, agree, horizon)
     return Continuation(present, executed, committed, weights.to(actions))
+
+
+def steering(
+    guidance: Guidance,
+    going_on: Continuation | None,
+    prediction: flow.Prediction,
+    decode: Callable[[Tensor], Tensor],
+    unit: Tensor,
+    options: RTCConfig,
+) -> flow.Steering | None:
+    """What makes a flow go on from the present chunk; None where it need not.
+
+    Args:
+        guidance: Which way.
+        going_on: Where the present chunk is. None: there is none.
+        prediction: What the flow's network predicts.
+        decode: Latents (B, L, Dz) -> actions (B, H, A).
+        unit: Deviation of each action, (A,): a difference counts in units of it.
+        options: The ``--inference.rtc.*`` of the rollout.
+    """
+    if going_on is None or guidance == "none":
+        return None
+    if guidance == "latents":
+        return lambda predictor: towards_latents(predictor, going_on, prediction)
+    largest = options.max_guidance_weight
+    return lambda predictor: towards_actions(predictor, going_on, prediction, decode, unit, largest)
 
 
 def towards_latents(predictor: flow.Predictor, going_on: Continuation, prediction: flow.Prediction) -> flow.Predictor:

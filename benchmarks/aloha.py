@@ -64,8 +64,7 @@ def train_lafp(output: Path, data: list[str], labeled: list[int], size: Size, co
 
 
 def train_act(output: Path, data: list[str], episodes: list[int], size: Size, common: list[str]) -> Path:
-    options = ["--policy.type=act", f"--dataset.episodes={episodes}", f"--steps={size.act_steps}"]
-    train(output, [*options, *data, *common])
+    train(output, ["--policy.type=act", f"--dataset.episodes={episodes}", f"--steps={size.act_steps}", *data, *common])
     return last_checkpoint(output)
 
 
@@ -85,6 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/benchmarks/aloha"))
+    parser.add_argument("--act_backbone", default="ResNet18_Weights.IMAGENET1K_V1", help="null: without a download")
     parser.add_argument("--smoke", action="store_true")
     given = parser.parse_args()
     os.environ.setdefault("MUJOCO_GL", "egl")
@@ -103,11 +103,12 @@ def main() -> None:
         f"--num_workers={size.workers}",
         "--env_eval_freq=0",
     ]
+    of_act = [*common, f"--policy.pretrained_backbone_weights={'null' if given.smoke else given.act_backbone}"]
     labeled = LABELED[: size.demonstrations - 1]
     checkpoints = {
         "lafp, 10 labelled": train_lafp(output / "lafp", data, labeled, size, common),
-        "act on the 10": train_act(output / "act_10", data, labeled, size, common),
-        "act on the 50": train_act(output / "act_50", data, list(range(size.demonstrations)), size, common),
+        "act on the 10": train_act(output / "act_10", data, labeled, size, of_act),
+        "act on the 50": train_act(output / "act_50", data, list(range(size.demonstrations)), size, of_act),
     }
     found = {
         name: measure(checkpoint, output / "evaluation" / name.split(",")[0].replace(" ", "_"), size)

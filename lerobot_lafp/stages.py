@@ -45,7 +45,9 @@ def train_stages(arguments: Sequence[str], until: str = STAGES[-1]) -> Path:
     parser = argparse.ArgumentParser(prog="lafp train", usage=USAGE, add_help=False)
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--output_dir", type=Path)
-    given, options = parser.parse_known_args(_with_equal_signs(arguments))
+    words = _with_equal_signs(arguments)
+    options = [word for word in words if word.startswith("--") and not word.startswith("--output_dir=")]
+    given = parser.parse_args([word for word in words if word not in options])
     configs = {stage: _stage_config(given.folder, stage) for stage in STAGES}
     previous: Path | None = None
     for stage in STAGES[: STAGES.index(until) + 1]:

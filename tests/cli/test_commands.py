@@ -108,7 +108,7 @@ def test_configuration_folder(two_way: Data, tmp_path: Path) -> None:
     arguments = [str(tmp_path), f"--output_dir={tmp_path / 'run'}", *two_way.arguments]
     tiny = [option for option in TINY if "latent_dim" not in option]
     short = ["--batch_size=4", "--num_workers=0", "--env_eval_freq=0"]
-    train_stages([*arguments, "--policy.labeled_episodes=[0,1]", *tiny, *short, "--latent_policy.steps=3"])
+    train_stages([*arguments, "--policy.labeled_episodes=[0, 1]", *tiny, *short, "--latent_policy.steps=3"])
     saved = load_file(last_checkpoint(tmp_path / "run" / "action_decoder") / "model.safetensors")
     assert saved["stage_steps"].tolist() == [1, 3, 1]
     assert saved["latent_action_model.statistics.low"].shape == (6,)

@@ -29,6 +29,13 @@ SHARED = (
     "how many there are."
 )
 SIDES = {"two_way": ("left", "right"), "pusht_keypoints": ("reward",)}
+#: What rows of a task are compared in.
+METRICS = {"two_way": ("success",), "pusht_keypoints": ("success", "reward")}
+
+
+def _differences(task: str, *pairs: tuple[str, str, str]) -> tuple[Difference, ...]:
+    """Of (label, variant, baseline), in all that rows of the task are compared in."""
+    return tuple(Difference(*pair, metric) for pair in pairs for metric in METRICS[task])
 
 
 def _common(task: str) -> list[Table]:
@@ -52,10 +59,11 @@ def _common(task: str) -> list[Table]:
                 Row("LAOM (BC, frozen)", "laom_frozen"),
             ),
             columns=columns,
-            differences=(
-                Difference("LAFP - LAOM (frozen)", "lafp", "laom_frozen", metric),
-                Difference("LAFP - LAOM", "lafp", "laom", metric),
-                Difference("U(0.75,1): frozen - fine-tuned", "upper_quarter", "lafp_finetuned", metric),
+            differences=_differences(
+                task,
+                ("LAFP - LAOM (frozen)", "lafp", "laom_frozen"),
+                ("LAFP - LAOM", "lafp", "laom"),
+                ("U(0.75,1): frozen - fine-tuned", "upper_quarter", "lafp_finetuned"),
             ),
         ),
         Table(
@@ -88,12 +96,13 @@ def _common(task: str) -> list[Table]:
                 Row("stage-1 decoder reused, LAOM (frozen)", "laom_stage1_decoder"),
             ),
             columns=columns,
-            differences=(
-                Difference("shipped - interpolation", "lafp", "interpolation", metric),
-                Difference("shipped - U(0.75,1)", "lafp", "upper_quarter", metric),
-                Difference("shipped - half and half", "lafp", "mixed", metric),
-                Difference("U(0.5,1) - U(0,1)", "upper_half", "interpolation", metric),
-                Difference("remaining steps - one call", "interpolation_remaining", "interpolation", metric),
+            differences=_differences(
+                task,
+                ("shipped - interpolation", "lafp", "interpolation"),
+                ("shipped - U(0.75,1)", "lafp", "upper_quarter"),
+                ("shipped - half and half", "lafp", "mixed"),
+                ("U(0.5,1) - U(0,1)", "upper_half", "interpolation"),
+                ("remaining steps - one call", "interpolation_remaining", "interpolation"),
             ),
         ),
         Table(
@@ -102,6 +111,7 @@ def _common(task: str) -> list[Table]:
             task=task,
             rows=(*(Row(f"tau = {tau:g}", f"tau_{tau}") for tau in TAUS), Row("U(0,1)", "interpolation")),
             columns=("success", *extra, "wrong_mode_rate", "decoder_input_distance", "seeds"),
+            differences=_differences(task, ("tau = 0.75 - tau = 0", "tau_0.75", "tau_0.0")),
             figure=Figure(
                 "lines",
                 x=TAUS,
@@ -131,20 +141,20 @@ def _common(task: str) -> list[Table]:
                 Row("LAOM (frozen), no labels", "laom_frozen_video_only"),
             ),
             columns=("success", *extra, "probe_r2", "seeds"),
-            differences=tuple(
-                Difference(f"{label} - LAFP with labels", variant, "lafp", metric)
-                for label, variant in (
-                    ("no labels", "lafp_video_only"),
-                    ("motion", "lafp_video_only_motion"),
-                    ("difference", "lafp_video_only_difference"),
-                    ("motion and difference", "lafp_video_only_both"),
-                    *(("shift of brightness", variant) for variant in without_labels),
-                    *((label, variant) for variant, label in with_labels.items()),
-                )
-            )
-            + tuple(
-                Difference("shift of brightness - optical flow", variant, "lafp_video_only_motion", metric)
-                for variant in without_labels
+            differences=_differences(
+                task,
+                ("no labels - LAFP with labels", "lafp_video_only", "lafp"),
+                ("motion - LAFP with labels", "lafp_video_only_motion", "lafp"),
+                ("motion - no labels", "lafp_video_only_motion", "lafp_video_only"),
+                ("difference - LAFP with labels", "lafp_video_only_difference", "lafp"),
+                ("motion and difference - LAFP with labels", "lafp_video_only_both", "lafp"),
+                ("motion and difference - motion", "lafp_video_only_both", "lafp_video_only_motion"),
+                *(("shift of brightness - LAFP with labels", variant, "lafp") for variant in without_labels),
+                *(
+                    ("shift of brightness - optical flow", variant, "lafp_video_only_motion")
+                    for variant in without_labels
+                ),
+                *((f"{label} - LAFP with labels", variant, "lafp") for variant, label in with_labels.items()),
             ),
         ),
         Table(
@@ -155,10 +165,12 @@ def _common(task: str) -> list[Table]:
                 *(Row(f"K = {k}", variant) for k, variant in SAMPLED_STEPS.items()),
                 Row("LAOM (frozen)", "laom_frozen"),
             ),
-            differences=(
-                Difference("K = 3 - K = 1", "steps_3", "steps_1", metric),
-                Difference("K = 10 - K = 3", "lafp", "steps_3", metric),
-                Difference("K = 20 - K = 10", "steps_20", "lafp", metric),
+            differences=_differences(
+                task,
+                ("K = 3 - K = 1", "steps_3", "steps_1"),
+                ("K = 10 - K = 3", "lafp", "steps_3"),
+                ("K = 10 - K = 5", "lafp", "steps_5"),
+                ("K = 20 - K = 10", "steps_20", "lafp"),
             ),
             columns=("success", *extra, "ms_per_chunk", "seeds"),
             figure=Figure(
@@ -181,6 +193,9 @@ def _common(task: str) -> list[Table]:
                 for name in ("x", "v")
             ),
             columns=("success", *extra, "ms_per_chunk", "seeds"),
+            differences=_differences(
+                task, *((f"Dz = {width}: x - v", f"x_dz{width}", f"v_dz{width}") for width in PREDICTION_WIDTHS)
+            ),
             figure=Figure(
                 "lines",
                 x=PREDICTION_WIDTHS,

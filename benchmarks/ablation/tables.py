@@ -46,6 +46,7 @@ def _common(task: str) -> list[Table]:
     with_labels = {"lafp_moments": "labels and shift of brightness", "lafp_labels_alone": "labels, no motion"}
     with_labels = with_labels if task == "two_way" else {}
     without_labels = ("lafp_video_only_moments",) if task == "two_way" else ()
+    few_labels = ("flow_on_actions",) if task == "two_way" else ()  # of PushT there is a table of its own
     return [
         Table(
             name=f"{task}_flow_against_bc",
@@ -57,6 +58,7 @@ def _common(task: str) -> list[Table]:
                 Row("the same, policy fine-tuned with the decoder", "lafp_finetuned"),
                 Row("LAOM (BC, fine-tuned)", "laom"),
                 Row("LAOM (BC, frozen)", "laom_frozen"),
+                *(Row("our flow, directly on the labelled actions", rival) for rival in few_labels),
             ),
             columns=columns,
             differences=_differences(
@@ -64,6 +66,8 @@ def _common(task: str) -> list[Table]:
                 ("LAFP - LAOM (frozen)", "lafp", "laom_frozen"),
                 ("LAFP - LAOM", "lafp", "laom"),
                 ("U(0.75,1): frozen - fine-tuned", "upper_quarter", "lafp_finetuned"),
+                *(("LAFP - flow on the labelled actions", "lafp", rival) for rival in few_labels),
+                *(("LAFP as shipped - flow on the labelled actions", "lafp_moments", rival) for rival in few_labels),
             ),
         ),
         Table(

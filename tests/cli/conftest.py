@@ -15,6 +15,7 @@ from lerobot_lafp.sim_arm.arm import CALIBRATION, SimArm
 from lerobot_lafp.sim_arm.control import ControlServer, socket_of
 from lerobot_lafp.sim_arm.demonstrations import record_demonstrations
 
+from ..garbage import no_garbage_collection
 from .so100 import FPS, SIDE, Trained
 
 #: A policy that trains in seconds.
@@ -139,7 +140,11 @@ def so100(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("so100")
     calibration = folder / "sim.json"
     calibration.write_text(json.dumps(CALIBRATION))
-    with SimArm(folder / "arm") as arm, ControlServer(arm, socket_of(folder / "arm")):
+    with (
+        no_garbage_collection(),
+        SimArm(folder / "arm") as arm,
+        ControlServer(arm, socket_of(folder / "arm")),
+    ):
         record_demonstrations(folder / "arm", calibration, folder / "data", episodes=3, fps=FPS, side=SIDE)
     data = ["--dataset.repo_id=local/so100_sim", f"--dataset.root={folder / 'data'}"]
     seen = ["--steps=6", "--batch_size=32"]  # most of the frames, for the limits to be those of the demonstrations
@@ -150,5 +155,5 @@ def so100(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 @pytest.fixture
 def arm(tmp_path: Path) -> Iterator[SimArm]:
     """An emulated arm, and what answers to its camera."""
-    with SimArm(tmp_path / "arm") as arm, ControlServer(arm, socket_of(tmp_path / "arm")):
+    with no_garbage_collection(), SimArm(tmp_path / "arm") as arm, ControlServer(arm, socket_of(tmp_path / "arm")):
         yield arm

@@ -36,6 +36,15 @@ def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
+def wait_until_it_listens(port: int, server: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + 300
+    while time.monotonic() < end and server.poll() is None:
+        with socket.socket() as probe:
+            if not probe.connect_ex(("127.0.0.1", port)):
+                return
+        time.sleep(0.2)
+
+
 def interrupted(process: subprocess.Popen[str]) -> str:
     """What it said until it ended."""
     process.send_signal(signal.SIGINT)
@@ -55,8 +64,9 @@ def test_lerobots_client_moves_the_arm(so100: Trained, arm: SimArm) -> None:
         *robot_options(so100, arm),
     ]
     with started(serve) as server:
+        wait_until_it_listens(port, server)
         with started(client) as robot:
-            end = time.monotonic() + 400  # both import LeRobot first
+            end = time.monotonic() + 300  # it imports LeRobot first
             while len(arm.bus.goals) < 6 * 2 * FPS and time.monotonic() < end and robot.poll() is None:
                 time.sleep(0.1)
             said = interrupted(robot)

@@ -16,6 +16,7 @@ from lerobot_lafp.sim_arm.arm import CALIBRATION, SimArm
 from lerobot_lafp.sim_arm.demonstrations import TASK
 from lerobot_lafp.sim_arm.faults import Fault
 
+from ..garbage import no_garbage_collection
 from .conftest import SHORT, TINY, Finished
 from .so100 import FPS, Trained, assert_within_limits, robot_options
 
@@ -60,7 +61,7 @@ def test_a_rollout_moves_the_arm_within_its_limits(so100: Trained, arm: SimArm, 
 
 
 def test_two_arms_at_once(bimanual: Trained, tmp_path: Path, run: Run) -> None:
-    with SimArm(tmp_path / "left") as left, SimArm(tmp_path / "right") as right:
+    with no_garbage_collection(), SimArm(tmp_path / "left") as left, SimArm(tmp_path / "right") as right:
         done = run(
             "lerobot-rollout",
             f"--policy.path={bimanual.checkpoint}",

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from lerobot.datasets import LeRobotDatasetMetadata
 
+from ..garbage import no_garbage_collection
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "so100_sim.py"
 
 
@@ -19,7 +21,8 @@ def test_from_demonstrations_to_rollouts(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "so100_sim", example)
     spec.loader.exec_module(example)
 
-    done = example.run(tmp_path, example.SMOKE)
+    with no_garbage_collection():
+        done = example.run(tmp_path, example.SMOKE)
 
     assert set(done) == {"lafp", "few_labels"}
     for name, rollouts in done.items():

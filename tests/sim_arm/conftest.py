@@ -1,6 +1,5 @@
 """An emulated arm that other processes could ask."""
 
-import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,14 +8,13 @@ import pytest
 from lerobot_lafp.sim_arm.arm import SimArm
 from lerobot_lafp.sim_arm.control import ControlServer, socket_of
 
+from ..garbage import no_garbage_collection
+
 
 @pytest.fixture(autouse=True)
 def _answers_in_time() -> Iterator[None]:
-    """LeRobot's driver waits 50 ms; collecting the garbage of a long test session in this process takes longer."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
+    with no_garbage_collection():
+        yield
 
 
 @pytest.fixture

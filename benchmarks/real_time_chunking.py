@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lerobot.configs import PreTrainedConfig
+from ablation.tasks import load
 from lerobot.envs import make_env, make_env_pre_post_processors
 from lerobot.envs.configs import PushtEnv
-from lerobot.policies import make_policy, make_pre_post_processors
 from lerobot.policies.rtc import RTCConfig
 from lerobot.scripts.lerobot_eval import rollout
 from lerobot.utils.random_utils import set_seed
@@ -109,16 +108,6 @@ def measure(policy: LAFPPolicy, processors: Any, guidance: Guidance, delay: int,
     }
 
 
-def load(checkpoint: str) -> tuple[LAFPPolicy, Any]:
-    config = PreTrainedConfig.from_pretrained(checkpoint)
-    config.pretrained_path = Path(checkpoint)
-    config.device = "cpu"
-    policy = make_policy(config, env_cfg=PushtEnv(obs_type="environment_state_agent_pos"))
-    assert isinstance(policy, LAFPPolicy)
-    overrides = {"device_processor": {"device": "cpu"}}
-    return policy.eval(), make_pre_post_processors(config, checkpoint, preprocessor_overrides=overrides)
-
-
 def lines(rows: list[dict[str, Any]]) -> Iterator[str]:
     """A table of what was measured, in Markdown."""
     yield "| guidance | delay | mean maximum reward | success | jump at borders | move within chunks |"
@@ -134,13 +123,13 @@ def lines(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--policy.path", dest="checkpoint", required=True)
+    parser.add_argument("--policy.path", dest="checkpoint", type=Path, required=True)
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--first_seed", type=int, default=100_000)
     parser.add_argument("--delays", type=int, nargs="+", default=DELAYS)
     parser.add_argument("--name", default="real_time_chunking", help="of the result")
     given = parser.parse_args()
-    policy, processors = load(given.checkpoint)
+    policy, processors = load(given.checkpoint, {"device": "cpu"})
     seeds = range(given.first_seed, given.first_seed + given.episodes)
     jobs = [(guidance, delay) for delay in given.delays for guidance in GUIDANCES]
     rows = [measure(policy, processors, *job, seeds) for job in tqdm(jobs, unit="row")]

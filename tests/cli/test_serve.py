@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -23,13 +24,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """A process that Ctrl-C interrupts, even where this one is in the background, and that ends with the test."""
+def started(command: list[str], folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process in ``folder``, where LeRobot logs, that Ctrl-C interrupts, even where this one is in the background."""
 
     def heed_interrupts() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=folder, stderr=pipe, text=True, preexec_fn=heed_interrupts) as process:
         try:
             yield process
         finally:
@@ -51,7 +53,7 @@ def interrupted(process: subprocess.Popen[str]) -> str:
     return process.communicate(timeout=60)[1]
 
 
-def test_lerobots_client_moves_the_arm(so100: Trained, arm: SimArm) -> None:
+def test_lerobots_client_moves_the_arm(so100: Trained, arm: SimArm, tmp_path: Path) -> None:
     port = free_port()
     serve = [sys.executable, "-m", "lerobot_lafp.cli", "serve", f"--port={port}", f"--fps={FPS}"]
     client = [
@@ -63,9 +65,9 @@ def test_lerobots_client_moves_the_arm(so100: Trained, arm: SimArm) -> None:
         f"--fps={FPS}",
         *robot_options(so100, arm),
     ]
-    with started(serve) as server:
+    with started(serve, tmp_path) as server:
         wait_until_it_listens(port, server)
-        with started(client) as robot:
+        with started(client, tmp_path) as robot:
             end = time.monotonic() + 300  # it imports LeRobot first
             while len(arm.bus.goals) < 6 * 2 * FPS and time.monotonic() < end and robot.poll() is None:
                 time.sleep(0.1)
@@ -84,10 +86,12 @@ def test_other_machines_are_refused(host: str, capsys: pytest.CaptureFixture[str
     assert "add --allow_remote" in capsys.readouterr().err
 
 
-def test_a_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert lafp(["serve", f"--port={port}"]) == 1
-    assert f"127.0.0.1:{port} cannot be listened to" in capsys.readouterr().err
+        with started([sys.executable, "-m", "lerobot_lafp.cli", "serve", f"--port={port}"], tmp_path) as server:
+            _, said = server.communicate(timeout=300)
+    assert server.returncode == 1
+    assert f"127.0.0.1:{port} cannot be listened to" in said

@@ -21,6 +21,7 @@ COMMANDS = {
         "run_import_datasets",
         "datasets of different cameras and rates as one",
     ),
+    "check": ("data.check", "run_check", "whether a dataset is whole, and which of its episodes can be used"),
     "label": (
         "data.label_dataset",
         "run_label",
@@ -71,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         goes_on = {
             "probe": "",
+            "check": "",
             "serve": "",
             "record-aloha": "",
             "import-videos": " Go on with it: add --resume.",

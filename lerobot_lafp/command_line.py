@@ -1,13 +1,10 @@
-"""What the ``lafp`` commands share: their arguments, and checkpoints and datasets opened with errors in words."""
+"""What the ``lafp`` commands share: their arguments, and checkpoints opened with errors in words."""
 
 import argparse
 import contextlib
 import io
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
-
-from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
+from typing import NoReturn
 
 from .configuration_lafp import LAFPConfig
 from .modeling_lafp import LAFPPolicy
@@ -66,40 +63,6 @@ def load_policy(checkpoint: str | Path, device: str | None = None) -> LAFPPolicy
             return LAFPPolicy.from_pretrained(checkpoint, config=config)
     except OSError as error:
         raise CommandError(f"{checkpoint} cannot be read ({in_one_line(error)}). {_MEND}") from error
-
-
-def load_dataset(
-    config: LAFPConfig,
-    repo_id: str,
-    root: str | Path | None,
-    deltas: Callable[[LeRobotDatasetMetadata], Mapping[str, Any] | None],
-) -> LeRobotDataset:
-    """A LeRobotDataset with all that a checkpoint observes.
-
-    Args:
-        config: The checkpoint's.
-        repo_id: The dataset's name.
-        root: Its folder; unset: LeRobot's cache, or the Hub.
-        deltas: Its metadata -> the frames of a sample, as LeRobot's ``delta_timestamps``.
-
-    Raises:
-        ValueError: The dataset cannot be read, or lacks an observation of the checkpoint.
-    """
-    mend = "Correct --dataset.repo_id, or name the dataset's folder with --dataset.root."
-    if root is not None and not (Path(root) / "meta" / "info.json").is_file():
-        raise ValueError(f"{root} holds no LeRobotDataset (no meta/info.json). {mend}")
-    try:
-        meta = LeRobotDatasetMetadata(repo_id, root=root)
-        dataset = LeRobotDataset(repo_id, root=root, delta_timestamps=deltas(meta), return_uint8=True)
-    except Exception as error:  # the Hub's client, LeRobot and datasets have no common base for what can go wrong
-        raise ValueError(f"Dataset {repo_id} cannot be read ({in_one_line(error)}). {mend}") from error
-    for key in (*config.camera_shapes, *config.vector_shapes):
-        if key not in meta.features:
-            raise ValueError(
-                f"Dataset {repo_id} has no `{key}`, which this checkpoint observes. It has "
-                f"{sorted(k for k in meta.features if k.startswith('observation'))}."
-            )
-    return dataset
 
 
 def in_one_line(error: BaseException) -> str:

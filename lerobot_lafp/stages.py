@@ -6,8 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from lerobot.datasets.utils import INFO_PATH
+from lerobot.utils.constants import HF_LEROBOT_HOME
 
 from .configuration_lafp import STAGES
+from .data.check import lines
+from .data.soundness import Depth, look_over
 from .runs import CommandError, last_checkpoint, train
 
 USAGE = """lafp train [FOLDER] [--output_dir=DIR] [--STAGE.OPTION=VALUE ..] [lerobot-train options ..]
@@ -52,7 +56,11 @@ def train_stages(arguments: Sequence[str], until: str = STAGES[-1]) -> Path:
     previous: Path | None = None
     for stage in STAGES[: STAGES.index(until) + 1]:
         output_dir = _output_dir(given.output_dir, configs[stage], stage)
-        train(output_dir, [*_stage_arguments(stage, configs[stage], previous), *_options_of(stage, options)])
+        own = _options_of(stage, options)
+        try:
+            train(output_dir, [*_stage_arguments(stage, configs[stage], previous), *own])
+        except CommandError as error:
+            raise CommandError(f"{error}{_what_ails_the_dataset(configs[stage], own)}") from error
         previous = last_checkpoint(output_dir)
     assert previous is not None
     return previous
@@ -79,6 +87,16 @@ def _stage_config(folder: Path | None, stage: str) -> tuple[Path, dict[str, Any]
             f"{folder} must hold one configuration named *{stage}.yaml (see configs/), found {len(found)}."
         )
     return found[0], yaml.safe_load(found[0].read_text())
+
+
+def _what_ails_the_dataset(config: tuple[Path, dict[str, Any]] | None, options: Sequence[str]) -> str:
+    """What may be behind a failure: files of the dataset that are missing or damaged. Empty if there are none."""
+    dataset = dict((config[1].get("dataset") or {}) if config is not None else {})
+    dataset |= dict(word.removeprefix("--dataset.").split("=", 1) for word in options if word.startswith("--dataset."))
+    root = Path(dataset["root"]) if dataset.get("root") else HF_LEROBOT_HOME / str(dataset.get("repo_id"))
+    if not (root / INFO_PATH).is_file() or not (found := look_over(root, Depth.FILES)).faults:
+        return ""
+    return f"\nThe dataset in {root} is not whole (lafp check {root} looks further):\n" + "\n".join(lines(found))
 
 
 def _output_dir(given: Path | None, config: tuple[Path, dict[str, Any]] | None, stage: str) -> Path:

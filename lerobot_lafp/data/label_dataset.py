@@ -27,11 +27,12 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from ..checkpoint.fingerprints import FEATURES_RECORD, LABELS_RECORD, feature_fingerprint, latent_fingerprint
-from ..command_line import CommandParser, load_dataset, load_policy
+from ..command_line import CommandParser, load_policy
 from ..configuration_lafp import LATENT_ACTION, LATENT_ACTION_IS_PAD
 from ..modeling_lafp import LAFPPolicy
 from .assembly import link
 from .labels import encode_episode, label_episode
+from .opening import load_dataset
 
 USAGE = """lafp label --policy.path=CHECKPOINT --dataset.repo_id=NAME [--dataset.root=FOLDER] --output_dir=DIR
            [--features] [--policy.device=DEVICE] [--batch_size=N] [--num_workers=N]

@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from ..batch import TrainingBatch, read_batch
-from ..command_line import load_dataset
 from ..configuration_lafp import STAGES, LAFPConfig
+from ..data.opening import load_dataset
 from ..latent_action_model import LatentActionModel, VectorQuantized
 from ..modeling_lafp import LAFPPolicy
 from ..observation import Observation, select_frames

@@ -1,0 +1,279 @@
+"""What is wrong with a LeRobotDataset on disk, by file and episode: said before a training meets it.
+
+LeRobot asks the Hub for a file that is missing, and of one that is damaged says what its parser does, seldom which.
+"""
+
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from lerobot.datasets import LeRobotDatasetMetadata
+from lerobot.datasets.utils import DEFAULT_TASKS_PATH, EPISODES_DIR, INFO_PATH
+from lerobot.utils.constants import ACTION
+from numpy.typing import NDArray
+from pandas import DataFrame
+from PIL import Image as PILImage
+from tqdm import tqdm
+
+from ..command_line import in_one_line
+
+#: LeRobot's own ``tolerance_s``: seconds that a frame may be away from where it is looked for.
+TOLERANCE_S = 1e-4
+
+
+class Depth(IntEnum):
+    """How far one looks: whether files are there and can be opened; at every row and every frame's time; at every
+    picture, decoded."""
+
+    FILES = 0
+    FRAMES = 1
+    PICTURES = 2
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that a training or a probe would stumble on.
+
+    Attributes:
+        file: Which, from the dataset's folder.
+        says: What is wrong with it, after "file ..".
+        episodes: Those that cannot be used for it; none: not one of all can.
+        lost: Whether the whole file is missing or cannot be read.
+    """
+
+    file: str
+    says: str
+    episodes: tuple[int, ...]
+    lost: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.file} {self.says} ({_named(self.episodes)})."
+
+
+@dataclass(frozen=True)
+class Soundness:
+    """What was found.
+
+    Attributes:
+        episodes: All there are; empty if not even that can be read.
+        faults: What is wrong, in the order of the files.
+    """
+
+    episodes: tuple[int, ...]
+    faults: tuple[Fault, ...]
+
+    @property
+    def sound_episodes(self) -> list[int]:
+        """Those that no fault touches."""
+        return sorted(set(self.episodes).difference(*(fault.episodes or self.episodes for fault in self.faults)))
+
+
+def look_over(
+    root: Path, depth: Depth = Depth.FRAMES, tolerance_s: float = TOLERANCE_S, progress: bool = False
+) -> Soundness:
+    """Look for faults of the dataset in folder ``root``; nothing is changed, and nothing fetched.
+
+    Args:
+        root: With ``meta/info.json`` in it.
+        depth: How far.
+        tolerance_s: Seconds that a frame may be away from where it is looked for.
+        progress: Whether a bar is shown.
+    """
+    if faults := tuple(_meta_faults(root)):
+        return Soundness((), faults)
+    try:
+        meta = LeRobotDatasetMetadata(root.name, root=root)
+    except Exception as error:  # LeRobot, datasets and pandas have no common base for what can go wrong
+        return Soundness((), (Fault("meta", f"cannot be read: {in_one_line(error)}", (), lost=True),))
+    rows = meta.episodes.to_pandas()
+    checks: list[Callable[[], Iterator[Fault]]] = [
+        partial(_table_faults, root, file, among, meta, depth, tolerance_s)
+        for file, among in _by_file(rows, "data", meta.data_path, "dataset_from_index")
+    ]
+    checks += [
+        partial(_video_faults, root, file, among, meta.fps, depth, tolerance_s)
+        for camera in meta.video_keys
+        for file, among in _by_file(
+            rows,
+            f"videos/{camera}",
+            str(meta.video_path).replace("{video_key}", camera),
+            f"videos/{camera}/from_timestamp",
+        )
+    ]
+    bar = tqdm(checks, desc="files", unit="file", disable=not progress)
+    return Soundness(tuple(range(meta.total_episodes)), tuple(fault for check in bar for fault in check()))
+
+
+def _named(episodes: tuple[int, ...]) -> str:
+    if not episodes:
+        return "the whole dataset"
+    some = ", ".join(map(str, episodes[:10])) + (", .." if len(episodes) > 10 else "")
+    return f"episode {some}" if len(episodes) == 1 else f"{len(episodes)} episodes: {some}"
+
+
+def _meta_faults(root: Path) -> Iterator[Fault]:
+    """Of the files without which LeRobot would ask the Hub, or end in its parser."""
+    try:
+        info = json.loads((root / INFO_PATH).read_text())
+        empty = not info["total_episodes"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        yield Fault(INFO_PATH, f"cannot be read: {in_one_line(error)}", (), lost=True)
+        return
+    if empty:
+        yield Fault(INFO_PATH, "says that there is no episode", ())
+        return
+    tables = sorted((root / EPISODES_DIR).glob("*/*.parquet"))
+    if not tables:
+        yield Fault(EPISODES_DIR, "holds no table", (), lost=True)
+    for table in (root / DEFAULT_TASKS_PATH, *tables):
+        try:
+            pq.read_table(table)
+        except (OSError, pa.ArrowException) as error:
+            yield Fault(str(table.relative_to(root)), f"cannot be read: {in_one_line(error)}", (), lost=True)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Where an episode lies in a file: its first row or second, and how many frames it has."""
+
+    start: float
+    frames: int
+
+
+def _by_file(rows: DataFrame, column: str, path: str, start: str) -> Iterable[tuple[str, dict[int, _Span]]]:
+    """The files that ``column`` of the episodes' table names, and where each of their episodes lies in them."""
+    files: dict[str, dict[int, _Span]] = {}
+    for row in rows.to_dict("records"):
+        file = path.format(chunk_index=int(row[f"{column}/chunk_index"]), file_index=int(row[f"{column}/file_index"]))
+        span = _Span(float(row[start]), int(row["dataset_to_index"] - row["dataset_from_index"]))
+        files.setdefault(file, {})[int(row["episode_index"])] = span
+    return files.items()
+
+
+def _table_faults(
+    root: Path,
+    file: str,
+    episodes: Mapping[int, _Span],
+    meta: LeRobotDatasetMetadata,
+    depth: Depth,
+    tolerance_s: float,
+) -> Iterator[Fault]:
+    """Faults of one table of frames."""
+    if not (root / file).is_file():
+        yield Fault(file, "is not there", tuple(episodes), lost=True)
+        return
+    try:
+        names = pq.read_schema(root / file).names
+        pictures = [name for name in meta.image_keys if name in names] if depth is Depth.PICTURES else []
+        wanted = [*pictures, *(name for name in names if name not in meta.image_keys)]
+        table = pq.read_table(root / file, columns=wanted if depth else ["episode_index"])
+    except (OSError, pa.ArrowException) as error:
+        yield Fault(file, f"cannot be read: {in_one_line(error)}", tuple(episodes), lost=True)
+        return
+    episode_of = table["episode_index"].to_numpy()
+    for episode, span in episodes.items():
+        mine = np.flatnonzero(episode_of == episode)
+        if len(mine) != span.frames:
+            yield Fault(file, f"has {len(mine)} frames where meta says {span.frames}", (episode,))
+        elif depth:
+            yield from _frame_faults(file, episode, table.take(mine), span, meta, tolerance_s)
+
+
+def _frame_faults(
+    file: str, episode: int, frames: pa.Table, span: _Span, meta: LeRobotDatasetMetadata, tolerance_s: float
+) -> Iterator[Fault]:
+    """Faults of the rows of one episode."""
+    count = np.arange(span.frames)
+    if not np.array_equal(frames["index"].to_numpy(), count + int(span.start)):
+        yield Fault(file, "has its frames in another order than `index` says", (episode,))
+    times = frames["timestamp"].to_numpy().astype(np.float64)
+    late = ~(np.abs(times - count / meta.fps) <= tolerance_s + 1e-7 * count / meta.fps)  # which are of 32 bits
+    if late.any():
+        i = int(np.argmax(late))
+        yield Fault(
+            file,
+            f"has frame {i} at {times[i]:.4f} s, which at {meta.fps} frames a second is due at {i / meta.fps:.4f} s",
+            (episode,),
+        )
+    for name, feature in meta.features.items():
+        if name not in frames.column_names:
+            continue
+        if feature["dtype"] == "image":
+            bad = np.array([not _is_picture(cell) for cell in frames[name].to_pylist()])
+            what = "no picture"
+        elif feature["dtype"].startswith("float"):
+            bad = ~np.isfinite(_numbers(frames[name], span.frames)).all(axis=1)
+            what = "NaN or infinite values"
+        else:
+            continue
+        if bad.any() and not (name == ACTION and bad.all()):  # an episode without any action is video
+            where = f"{int(bad.sum())} of {span.frames} frames, the first is {int(np.argmax(bad))}"
+            yield Fault(file, f"has {what} in `{name}` at {where}", (episode,))
+
+
+def _numbers(column: pa.ChunkedArray, frames: int) -> NDArray[Any]:
+    """(frames, numbers of a frame), what is missing as NaN."""
+    values = column.combine_chunks()
+    while pa.types.is_nested(values.type):
+        values = values.flatten()
+    numbers = values.to_numpy(zero_copy_only=False).astype(np.float64)
+    return numbers.reshape(frames, -1) if numbers.size % frames == 0 else np.full((frames, 1), np.nan)
+
+
+def _is_picture(cell: Mapping[str, Any] | None) -> bool:
+    try:
+        PILImage.open(io.BytesIO((cell or {})["bytes"])).load()
+    except (OSError, SyntaxError, KeyError, TypeError, ValueError):
+        return False
+    return True
+
+
+def _video_faults(
+    root: Path, file: str, episodes: Mapping[int, _Span], fps: int, depth: Depth, tolerance_s: float
+) -> Iterator[Fault]:
+    """Faults of one video file."""
+    if not (root / file).is_file():
+        yield Fault(file, "is not there", tuple(episodes), lost=True)
+        return
+    try:
+        times = _times(root / file, depth)
+    except (av.FFmpegError, EOFError, OSError, ValueError) as error:
+        yield Fault(file, f"cannot be read: {in_one_line(error)}", tuple(episodes), lost=True)
+        return
+    if times is None:
+        return
+    for episode, span in episodes.items():
+        due = span.start + np.arange(span.frames) / fps
+        after = np.searchsorted(times, due).clip(1, len(times) - 1) if len(times) > 1 else np.zeros(len(due), int)
+        nearest = np.minimum(np.abs(times[after] - due), np.abs(times[after - 1] - due)) if len(times) else due + np.inf
+        if (missed := ~(nearest < tolerance_s)).any():
+            i = int(np.argmax(missed))
+            where = f"{int(missed.sum())} of {span.frames} frames, the first is {i}, due at {due[i]:.4f} s of the video"
+            yield Fault(file, f"has no picture for {where}; the nearest is {nearest[i]:.4f} s away", (episode,))
+
+
+def _times(file: Path, depth: Depth) -> NDArray[Any] | None:
+    """Seconds of a video's pictures, sorted: those that its packets say, or of ``PICTURES`` those that are decoded.
+
+    None where it was only opened (``FILES``).
+    """
+    with av.open(str(file), metadata_errors="ignore") as container:
+        if not container.streams.video:
+            raise ValueError("it holds no video")
+        stream = container.streams.video[0]
+        if stream.codec_context is None:  # decoding would take the whole process down
+            raise ValueError("its codec is not known")
+        if depth is Depth.FILES:
+            return None
+        shown = container.decode(stream) if depth is Depth.PICTURES else container.demux(stream)
+        at = [each.pts * each.time_base for each in shown if each.pts is not None and each.time_base is not None]
+    return np.sort(np.array(at, dtype=np.float64))

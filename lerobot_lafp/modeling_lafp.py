@@ -1,11 +1,10 @@
 """``LAFPPolicy``: LeRobot's policy contract over the three stages, and nothing else.
 
 The only place where LeRobot's batch keys meet the tensors of the stage modules. The stages themselves are
-``latent_action_model``, ``latent_policy`` and ``action_decoder``.
+``latent_action_model``, ``latent_policy`` and ``action_decoder``; ``building`` makes them as the configuration says.
 """
 
 import copy
-import logging
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -20,8 +19,9 @@ from lerobot.policies.rtc import RTCConfig
 from lerobot.utils.constants import OBS_STATE
 from torch import Tensor, nn
 
-from .action_decoder import ActionDecoder
+from .agreement import check_dataset, default_motion_weight, warn_of_idle_latents
 from .batch import TrainingBatch, read_batch
+from .building import build_limits, build_normalizer, build_stages, build_task_encoder
 from .checkpoint.card import model_card
 from .checkpoint.facts import facts_of_config, facts_of_dataset, facts_of_tensors
 from .checkpoint.fingerprints import encoded_cameras, labels_record, refuse_stale_features, refuse_stale_labels
@@ -30,17 +30,14 @@ from .checkpoint.loading import load_weights, refuse_resume_of_another_stage
 from .configuration_lafp import STAGES, LAFPConfig
 from .distributed import sum_of_all, sum_while_training
 from .latent_action_model import LatentActionModel
-from .latent_policy import BehaviorCloningPolicy, FlowPolicy, LatentPolicy, update_average
-from .limits import SafetyGuard, SafetyLimits
+from .latent_policy import LatentPolicy, update_average
+from .limits import SafetyGuard
 from .networks import mean_over_valid
-from .observation import Observation, ObservationEncoder, ObservationNormalizer, shift_at_random
+from .observation import Observation, shift_at_random
 from .randomness import of_step
 from .real_time import Chunk, Continuation, continuation, steering
 from .statistics import RunningMoments
-from .task import TASK, TaskEncoder, encode_tasks
-from .vit import FrozenViT, build_vit, load_vit
-
-logger = logging.getLogger(__name__)
+from .task import TASK
 
 #: Repeated blocks, ours and those of ViTs.
 _FSDP_UNITS = {
@@ -80,15 +77,20 @@ class LAFPPolicy(PreTrainedPolicy):
         if config.action_dim is None and config.action_feature is not None:
             config.action_dim = config.action_feature.shape[0]
         if config.motion_weight is None:
-            config.motion_weight = _default_motion_weight(config)
+            config.motion_weight = default_motion_weight(config)
         known_tasks = len(config.tasks or [])
         if dataset_meta is not None:
-            _check_dataset(config, dataset_meta)
-            _warn_of_idle_latents(config)
+            check_dataset(config, dataset_meta)
+            warn_of_idle_latents(config)
             known_tasks = config.take_tasks([str(task) for task in dataset_meta.tasks.index])
         # Of the tasks of a checkpoint the vectors follow with its weights.
-        self.task_encoder = _task_encoder(config, 0 if load_backbone else known_tasks)
-        self._build(config, dataset_stats, load_backbone)
+        self.task_encoder = build_task_encoder(config, 0 if load_backbone else known_tasks)
+        self.normalizer = build_normalizer(config, dataset_stats, load_backbone)
+        stages = build_stages(config, self.normalizer, self.task_encoder, load_backbone)
+        self.latent_action_model, self.action_decoder = stages.latent_action_model, stages.action_decoder
+        self.chunk_moments, self.limits = stages.chunk_moments, build_limits(config)
+        self.latent_policy = stages.latent_policy
+        self.average_policy = copy.deepcopy(self.latent_policy) if config.ema_decay else None
         # Optimiser steps that each stage of ``STAGES`` has been trained for: who may act, who may build on whom.
         self.register_buffer("stage_steps", torch.zeros(len(STAGES), dtype=torch.long))
         self._freeze()
@@ -99,94 +101,6 @@ class LAFPPolicy(PreTrainedPolicy):
         self._labels_to_check = labels_record(config, dataset_meta)
         self._features_to_check = encoded_cameras(dataset_meta)
         self.reset()
-
-    # --- Building ------------------------------------------------------------------------------------------
-
-    def _build(self, config: LAFPConfig, stats: Mapping[str, dict[str, Any]] | None, load_backbone: bool) -> None:
-        backbone = config.pretrained_backbone_weights
-        vector_shapes = {**config.vector_shapes, **config.decoder_vector_shapes}
-        self.normalizer = ObservationNormalizer(
-            config.camera_shapes,
-            vector_shapes,
-            stats,
-            config.resize_shape,
-            imagenet=backbone is not None,
-            vit=_vit(config, load_backbone) if config.vision_encoder == "vit" and config.camera_shapes else None,
-            keep_pixels=bool(config.motion_weight) and config.stage in ("joint", "latent_action"),
-        )
-        images, patches = self.normalizer.image_shapes, self.normalizer.patch_shapes
-        vectors = {key: int(torch.Size(shape).numel()) for key, shape in config.vector_shapes.items()}
-
-        def encoder(task: Mapping[str, int]) -> ObservationEncoder:
-            return ObservationEncoder(
-                images, {**vectors, **task}, config.token_dim, config.vision_encoder, backbone, load_backbone, patches
-            )
-
-        task = {} if self.task_encoder is None else {TASK: self.task_encoder.width}
-        self.latent_action_model: LatentActionModel | None = None
-        self.action_decoder: ActionDecoder | None = None
-        self.chunk_moments: RunningMoments | None = None
-        chunk_shape = (config.num_latents, config.latent_dim)
-        if config.latent_source == "actions":
-            if config.action_dim is None:
-                raise ValueError("`latent_source=actions` needs a dataset with an `action` column.")
-            chunk_shape = (config.horizon, config.action_dim)
-            self.chunk_moments = RunningMoments(config.action_dim)
-        else:
-            self.latent_action_model = LatentActionModel(
-                encoder({}),
-                images,
-                vectors,
-                latent_dim=config.latent_dim,
-                hidden=config.latent_model_dim,
-                frame_offset=config.frame_offset,
-                action_dim=config.action_dim,
-                bottleneck=config.bottleneck,
-                codebook_size=config.codebook_size,
-                codebook_heads=config.codebook_heads,
-                image_target=config.image_target,
-                pixel_target_size=config.pixel_target_size,
-                idm_input=config.idm_input,
-                motion_grid=config.motion_grid if config.motion_weight else 0,
-                motion_target=config.motion_target,
-                patch_shapes=patches,
-                idm_network=config.idm_network,
-                latent_tokens=config.latent_tokens,
-            )
-            if config.action_dim is not None:
-                seen = self._decoder_obs_dim(self.latent_action_model.encoder.num_tokens + len(task))
-                self.action_decoder = ActionDecoder(
-                    *chunk_shape, config.horizon, config.action_dim, config.decoder_dim, seen
-                )
-        self.limits: SafetyLimits | None = None
-        if config.action_dim is not None:
-            state = (config.input_features or {}).get(OBS_STATE)
-            self.limits = SafetyLimits(config.action_dim, state.shape[0] if state is not None else 0, config.token_dim)
-        self.latent_policy = self._build_policy(encoder(task), chunk_shape)
-        self.average_policy = copy.deepcopy(self.latent_policy) if config.ema_decay else None
-
-    def _build_policy(self, encoder: ObservationEncoder, chunk_shape: tuple[int, int]) -> LatentPolicy:
-        config = self.config
-        shape = (encoder, config.n_obs_steps, *chunk_shape)
-        network = (config.policy_network, config.policy_dim, config.policy_layers)
-        if config.policy_head == "bc":
-            return BehaviorCloningPolicy(*shape, *network)
-        return FlowPolicy(
-            *shape,
-            *network,
-            prediction=config.prediction,
-            num_steps=config.num_flow_steps,
-            draws=config.flow_draws,
-            error_of=config.flow_loss,
-        )
-
-    def _decoder_obs_dim(self, num_tokens: int) -> int:
-        """Width of what the decoder reads beside latents: the history's tokens, and states new in stage 3."""
-        config = self.config
-        if not config.decoder_observation:
-            return 0
-        extra = sum(torch.Size(shape).numel() for shape in config.decoder_vector_shapes.values())
-        return config.n_obs_steps * num_tokens * config.token_dim + extra
 
     @property
     def _no_split_modules(self) -> list[str]:
@@ -653,93 +567,3 @@ class LAFPPolicy(PreTrainedPolicy):
     def _save_pretrained(self, save_directory: Path, state_dict: dict[str, Tensor] | None = None) -> None:
         with saved_whole(save_directory) as fresh:
             super()._save_pretrained(fresh, state_dict=state_dict)
-
-
-def _task_encoder(config: LAFPConfig, known: int) -> TaskEncoder | None:
-    """What reads ``config.tasks``, of which the vectors of the first ``known`` are still to be loaded."""
-    if not config.reads_task:
-        return None
-    tasks = list(config.tasks or [])
-    table = None
-    if config.task_encoder == "model":
-        assert config.text_model is not None
-        new = encode_tasks(config.text_model, tasks[known:]) if len(tasks) > known else None
-        if new is not None:
-            config.text_dim = new.shape[1]
-        assert config.text_dim is not None
-        rows = torch.zeros(known, config.text_dim)
-        table = rows if new is None else torch.cat([rows, new])
-    return TaskEncoder(tasks, config.text_model, table)
-
-
-def _vit(config: LAFPConfig, load: bool) -> FrozenViT:
-    """The frozen ViT of ``config``, with the weights it was published with or without any; its own configuration
-    becomes part of ``config``."""
-    if load or config.backbone_config is None:
-        assert config.pretrained_backbone_weights is not None
-        config.backbone_config, model = load_vit(config.pretrained_backbone_weights)
-    else:
-        model = build_vit(config.backbone_config)
-    return FrozenViT(model, config.backbone_config, config.backbone_grid)
-
-
-def _default_motion_weight(config: LAFPConfig) -> float:
-    """Motion stands in for labels. Beside them it helps where a camera tells it; with a ViT that is not measured."""
-    if not config.labels_in_stage_1:
-        return 1.0
-    return 0.1 if config.camera_shapes and config.vision_encoder != "vit" else 0.0
-
-
-def _warn_of_idle_latents(config: LAFPConfig) -> None:
-    """Say so if nothing but reconstruction holds the latents: they may then tell what is seen, not what was done."""
-    held = (
-        config.labels_in_stage_1
-        or config.motion_weight
-        or config.idm_input == "difference"
-        or config.bottleneck == "vq"
-    )
-    if config.stage == "latent_action" and not held:
-        logger.warning(
-            "Stage latent_action trains without labels, and nothing stands in for them: its latents may describe what "
-            "the later frame looks like, not what was done. Leave --policy.motion_weight=0 out."
-        )
-
-
-def _check_dataset(config: LAFPConfig, meta: Any) -> None:
-    """Check labels and chunk against the dataset about to be trained on.
-
-    Raises:
-        ValueError: ``labeled_episodes`` belongs to another dataset or is out of range; an episode is too short; the
-            dataset has another rate than those before it.
-    """
-    if config.fps is None:
-        config.fps = float(meta.fps)
-    if config.fps != meta.fps:
-        raise ValueError(
-            f"{meta.repo_id} has {meta.fps} frames per second, but `fps` is {config.fps}, the rate this policy is "
-            "trained at: a latent action would cover another time. Resample the video (lafp import-datasets --fps), or "
-            f"say that it does not matter: --policy.fps={meta.fps}."
-        )
-    if config.labeled_episodes is not None:
-        if config.labels_repo_id is None:
-            config.labels_repo_id = meta.repo_id
-        if config.labels_repo_id != meta.repo_id and config.stage != "latent_policy":
-            raise ValueError(
-                f"`labeled_episodes` was chosen for dataset {config.labels_repo_id}, but this is {meta.repo_id}. If "
-                "all of its episodes are labelled, pass --policy.labeled_episodes=null; else pass a list for it "
-                f"together with --policy.labels_repo_id={meta.repo_id}."
-            )
-        if config.labels_repo_id == meta.repo_id and max(config.labeled_episodes) >= meta.total_episodes:
-            raise ValueError(
-                f"`labeled_episodes` names episode {max(config.labeled_episodes)}, but {meta.repo_id} has "
-                f"{meta.total_episodes} episodes (0 to {meta.total_episodes - 1}). Correct the list."
-            )
-    shortest = min(int(n) for n in meta.episodes["length"])
-    name = "frame_offset" if config.stage == "latent_action" else "horizon"
-    needed = getattr(config, name)
-    if shortest < needed and not config.allow_short_episodes:
-        raise ValueError(
-            f"`{name}` ({needed}) is longer than the shortest episode of {meta.repo_id} ({shortest} frames). "
-            "Shorten the chunk (--policy.horizon, --policy.num_latents, --policy.frame_offset), or accept such "
-            "episodes with --policy.allow_short_episodes=true; frames beyond an episode's end are masked out."
-        )

@@ -1,10 +1,11 @@
 """``lafp check``: whether a dataset is whole, and which of its episodes can be used if it is not."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from lerobot.datasets import LeRobotDataset
+from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
 
 from ..command_line import CommandParser, in_one_line
 from ..runs import CommandError
@@ -66,8 +67,11 @@ def _folder(dataset: str) -> Path:
     if Path(dataset).exists():
         return Path(dataset).resolve()
     try:
-        return Path(LeRobotDataset(dataset).root)  # fetches it
+        root = Path(LeRobotDatasetMetadata(dataset).root)
     except Exception as error:  # the Hub's client, LeRobot and datasets have no common base for what can go wrong
         raise CommandError(
             f"{dataset} cannot be read ({in_one_line(error)}). Name a folder with meta/info.json, or a name on the Hub."
         ) from error
+    with contextlib.suppress(Exception):  # what cannot be fetched is missing, and what cannot be read is looked at
+        LeRobotDataset(dataset)
+    return root

@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from lerobot.datasets import LeRobotDataset
+from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
 
 from lerobot_lafp.cli import main
 from lerobot_lafp.configuration_lafp import LAFPConfig
+from lerobot_lafp.data import check as command
 from lerobot_lafp.data import importing
 from lerobot_lafp.data.opening import load_dataset
 from lerobot_lafp.data.soundness import Depth, look_over
@@ -207,6 +208,17 @@ def test_what_is_no_dataset_is_refused(tmp_path: Path, capsys: pytest.CaptureFix
     status, said = check(tmp_path, capsys)
     assert status == 1
     assert "meta/info.json cannot be read" in said
+
+
+def test_a_dataset_of_the_hub_is_looked_at_even_if_lerobot_cannot_open_it(
+    filmed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (filmed / VIDEO.format(1)).unlink()
+    monkeypatch.setattr(command, "LeRobotDatasetMetadata", lambda name: LeRobotDatasetMetadata(name, root=filmed))
+    monkeypatch.setattr(command, "LeRobotDataset", lambda name: LeRobotDataset(name, root=filmed))
+    status = main(["check", "me/filmed"])
+    assert status == 1
+    assert f"{VIDEO.format(1)} is not there (episode 1)" in capsys.readouterr().out
 
 
 def test_looking_at_files_alone_opens_them(filmed: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .hours import hours
+from .hours import hours, least_hours
 from .statistics import MODE_BINS, MODE_END, Summary, align, paired_difference, stack, summarize
 
 #: Columns with a value an episode, and so with an interval: success and reward, the share of all episodes that passed
@@ -287,11 +287,11 @@ def render(results: Path, tables: Sequence[Table], output: Path, docs: Path) -> 
             parts += draw(table.title, table.figure, variants, path, link)
         parts.append(f"```bash\n{_command(table.task, table.variants)}\n```")
         sections.append("\n\n".join(part for part in parts if part) + "\n")
-    sections.append(_hours(hours(results)))
+    sections.append(_hours(hours(results), least_hours(results)))
     (output / "TABLES.md").write_text("\n".join(sections))
 
 
-def _hours(found: Mapping[str, Mapping[str, float]]) -> str:
+def _hours(found: Mapping[str, Mapping[str, float]], least: Mapping[str, float]) -> str:
     """CPU hours as a table, a line a task."""
     parts = sorted({part for parts in found.values() for part in parts})
     lines = [
@@ -299,14 +299,16 @@ def _hours(found: Mapping[str, Mapping[str, float]]) -> str:
             task,
             *(f"{parts_of[part]:.1f}" if part in parts_of else "" for part in parts),
             f"{sum(parts_of.values()):.1f}",
+            f"{least[task]:.1f}",
         ]
         for task, parts_of in found.items()
     ]
     note = (
         "Of the runs that are there, on whichever machine each was made (its JSON says); a training counts once, "
-        "whichever rows share it. `pusht` ran on a GPU: about the hours that passed."
+        "whichever rows share it. Those machines differ, and other work shared them; *at the least*: had each training "
+        "and evaluation taken what the quickest of its kind did. `pusht` ran on a GPU: about the hours that passed."
     )
-    return f"## CPU hours\n\n{note}\n\n{_markdown(['task', *parts, 'all'], lines)}\n"
+    return f"## CPU hours\n\n{note}\n\n{_markdown(['task', *parts, 'all', 'at the least'], lines)}\n"
 
 
 def _rows(table: Table, variants: _Variants) -> Iterator[str]:

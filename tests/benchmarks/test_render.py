@@ -9,7 +9,7 @@ from typing import Any
 
 import ablation
 import pytest
-from ablation.hours import hours
+from ablation.hours import hours, least_hours
 from ablation.render import Difference, Figure, ModeFigure, Row, RunFileError, Table, render, write_summary
 from ablation.statistics import MODE_BINS
 
@@ -92,7 +92,17 @@ def test_hours_count_a_training_once(results: Results) -> None:
     found = hours(results.runs)[TASK]
     spent = {"evaluation": 8000.0, "latent_action": 60.0, "latent_policy": 120.0, "action_decoder": 60.0}
     assert found == pytest.approx({part: seconds / 3600 for part, seconds in spent.items()})
-    assert "| two_way | 0.0 | 2.2 | 0.0 | 0.0 | 2.3 |" in results.render()
+    assert "| two_way | 0.0 | 2.2 | 0.0 | 0.0 | 2.3 | 2.3 |" in results.render()
+
+
+def test_at_the_least_everything_takes_what_the_quickest_of_its_kind_did(results: Results) -> None:
+    """A slow and a quick training of one kind, one of another, and one file that does not know."""
+    for seed, (steps, seconds) in enumerate([(10, 7200.0), (10, 3600.0), (20, 1800.0), (10, None)]):
+        training = {"stage": "joint", "seed": seed, "steps": steps, "batch_size": 8}
+        spent = {"joint": seconds, "evaluation": 0.0}
+        results.add("lafp", seed, configuration={"trainings": [training]}, cpu_seconds=spent)
+    assert hours(results.runs)[TASK]["joint"] == pytest.approx(2 + 1 + 0.5)
+    assert least_hours(results.runs)[TASK] == pytest.approx(1 + 1 + 0.5 + 1)
 
 
 def test_a_section_has_title_note_rows_and_the_command_that_makes_them(

@@ -9,6 +9,8 @@ from lerobot_lafp.modeling_lafp import LAFPPolicy
 from lerobot_lafp.sim_arm.arm import CALIBRATION, SimArm
 
 FPS, SIDE = 15, 32
+#: LeRobot's driver waits 50 ms for an answer, in which a busy machine may not give the emulator its turn.
+RETRIES = "--{}.num_read_retries=5"
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ def robot_options(so100: Trained, arm: SimArm, robot: str = "so100_follower") ->
         f"--robot.id={so100.calibration.stem}",
         f"--robot.calibration_dir={so100.calibration.parent}",
         f"--robot.cameras={{front: {camera}}}",
+        RETRIES.format("robot"),
     ]
 
 

@@ -18,7 +18,7 @@ from lerobot_lafp.sim_arm.faults import Fault
 
 from ..garbage import no_garbage_collection
 from .conftest import SHORT, TINY, Finished
-from .so100 import FPS, Trained, assert_within_limits, robot_options
+from .so100 import FPS, RETRIES, Trained, assert_within_limits, robot_options
 
 Run = Callable[..., Finished]
 
@@ -87,6 +87,7 @@ def test_two_arms_at_once(bimanual: Trained, tmp_path: Path, run: Run) -> None:
             "--robot.type=bi_so_follower",
             f"--robot.left_arm_config.port={left.bus.port}",
             f"--robot.right_arm_config.port={right.bus.port}",
+            *(RETRIES.format(f"robot.{side}_arm_config") for side in ("left", "right")),
             f"--robot.id={bimanual.calibration.stem}",
             f"--robot.calibration_dir={bimanual.calibration.parent}",
             "--device=cpu",

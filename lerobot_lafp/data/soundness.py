@@ -251,10 +251,11 @@ def _video_faults(
         return
     if times is None:
         return
+    times = np.concatenate([[-np.inf], times, [np.inf]])
     for episode, span in episodes.items():
         due = span.start + np.arange(span.frames) / fps
-        after = np.searchsorted(times, due).clip(1, len(times) - 1) if len(times) > 1 else np.zeros(len(due), int)
-        nearest = np.minimum(np.abs(times[after] - due), np.abs(times[after - 1] - due)) if len(times) else due + np.inf
+        after = np.searchsorted(times, due)
+        nearest = np.minimum(times[after] - due, due - times[after - 1])
         if (missed := ~(nearest < tolerance_s)).any():
             i = int(np.argmax(missed))
             where = f"{int(missed.sum())} of {span.frames} frames, the first is {i}, due at {due[i]:.4f} s of the video"

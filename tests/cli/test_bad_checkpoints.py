@@ -40,7 +40,7 @@ DAMAGES = [
     (flip, "is not what was saved with its config.json"),
     (cut, "model.safetensors cannot be read"),
     (lose_a_tensor, "`action_decoder.moments.mean` is only in the configuration"),
-    (add_a_field, "The fields `wings` are not valid for"),
+    (add_a_field, "The fields `wings` are not valid for LAFPConfig. The config.json of "),
     (lambda folder: (folder / "config.json").unlink(), "config.json not found in"),
     (lambda folder: (folder / "policy_preprocessor.json").unlink(), "policy_preprocessor.json"),
 ]

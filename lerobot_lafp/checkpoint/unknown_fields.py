@@ -1,0 +1,38 @@
+"""Options in a checkpoint's config.json that this version does not have: the parser's error, and what mends it."""
+
+from functools import wraps
+from pathlib import Path
+from typing import Any, cast
+
+from draccus.utils import DecodingError
+from lerobot.configs import PreTrainedConfig
+
+from ..configuration_lafp import LAFPConfig
+from .integrity import installed_versions
+
+
+def explain_unknown_fields() -> None:
+    """Add the mend to what ``PreTrainedConfig.from_pretrained`` raises for a LAFP checkpoint.
+
+    LeRobot parses config.json before any code of a policy type runs, and its parser takes no decoder of a policy
+    type's own: the only place left is around LeRobot's method. Nothing else of it changes.
+    """
+    read = PreTrainedConfig.from_pretrained.__func__
+
+    @wraps(read)
+    def from_pretrained(
+        cls: type[PreTrainedConfig], pretrained_name_or_path: str | Path, **options: Any
+    ) -> PreTrainedConfig:
+        try:
+            return cast(PreTrainedConfig, read(cls, pretrained_name_or_path, **options))
+        except DecodingError as error:
+            if LAFPConfig.__name__ not in error.message:
+                raise
+            mend = (
+                f". The config.json of {pretrained_name_or_path} does not fit lerobot_policy_lafp "
+                f"{installed_versions()['lerobot_policy_lafp']}: install the version that it was made with, or remove "
+                f"what was added by hand. `lafp inspect {pretrained_name_or_path}` says which."
+            )
+            raise DecodingError(error.key_path, error.message + mend) from error
+
+    PreTrainedConfig.from_pretrained = classmethod(from_pretrained)  # type: ignore

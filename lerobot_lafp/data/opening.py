@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
+from lerobot.datasets.utils import INFO_PATH
 
 from ..command_line import in_one_line
 from ..configuration_lafp import LAFPConfig
@@ -29,8 +30,8 @@ def load_dataset(
         ValueError: The dataset cannot be read, or lacks an observation of the checkpoint.
     """
     mend = "Correct --dataset.repo_id, or name the dataset's folder with --dataset.root."
-    if root is not None and not (Path(root) / "meta" / "info.json").is_file():
-        raise ValueError(f"{root} holds no LeRobotDataset (no meta/info.json). {mend}")
+    if root is not None and not (Path(root) / INFO_PATH).is_file():
+        raise ValueError(f"{root} holds no LeRobotDataset (no {INFO_PATH}). {mend}")
     try:
         meta = LeRobotDatasetMetadata(repo_id, root=root)
         dataset = LeRobotDataset(repo_id, root=root, delta_timestamps=deltas(meta), return_uint8=True)

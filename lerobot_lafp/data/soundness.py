@@ -5,7 +5,7 @@ LeRobot asks the Hub for a file that is missing, and of one that is damaged says
 
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
@@ -95,22 +95,23 @@ def look_over(
     except Exception as error:  # LeRobot, datasets and pandas have no common base for what can go wrong
         return Soundness((), (Fault("meta", f"cannot be read: {in_one_line(error)}", (), lost=True),))
     rows = meta.episodes.to_pandas()
-    checks: list[Callable[[], Iterator[Fault]]] = [
-        partial(_table_faults, root, file, among, meta, depth, tolerance_s)
+    files = [
+        (file, among, partial(_table_faults, meta=meta))
         for file, among in _by_file(rows, "data", meta.data_path, "dataset_from_index")
     ]
-    checks += [
-        partial(_video_faults, root, file, among, meta.fps, depth, tolerance_s)
-        for camera in meta.video_keys
-        for file, among in _by_file(
-            rows,
-            f"videos/{camera}",
-            str(meta.video_path).replace("{video_key}", camera),
-            f"videos/{camera}/from_timestamp",
-        )
-    ]
-    bar = tqdm(checks, desc="files", unit="file", disable=not progress)
-    return Soundness(tuple(range(meta.total_episodes)), tuple(fault for check in bar for fault in check()))
+    for camera in meta.video_keys:
+        path, start = str(meta.video_path).replace("{video_key}", camera), f"videos/{camera}/from_timestamp"
+        files += [
+            (file, among, partial(_video_faults, fps=meta.fps))
+            for file, among in _by_file(rows, f"videos/{camera}", path, start)
+        ]
+    found: list[Fault] = []
+    for file, among, faults_of in tqdm(files, desc="files", unit="file", disable=not progress):
+        if (root / file).is_file():
+            found += faults_of(root, file, among, depth=depth, tolerance_s=tolerance_s)
+        else:
+            found.append(Fault(file, "is not there", tuple(among), lost=True))
+    return Soundness(tuple(range(meta.total_episodes)), tuple(found))
 
 
 def _named(episodes: tuple[int, ...]) -> str:
@@ -167,10 +168,7 @@ def _table_faults(
     depth: Depth,
     tolerance_s: float,
 ) -> Iterator[Fault]:
-    """Faults of one table of frames."""
-    if not (root / file).is_file():
-        yield Fault(file, "is not there", tuple(episodes), lost=True)
-        return
+    """Faults of one table of frames, which is there."""
     try:
         names = pq.read_schema(root / file).names
         pictures = [name for name in meta.image_keys if name in names] if depth is Depth.PICTURES else []
@@ -240,10 +238,7 @@ def _is_picture(cell: Mapping[str, Any] | None) -> bool:
 def _video_faults(
     root: Path, file: str, episodes: Mapping[int, _Span], fps: int, depth: Depth, tolerance_s: float
 ) -> Iterator[Fault]:
-    """Faults of one video file."""
-    if not (root / file).is_file():
-        yield Fault(file, "is not there", tuple(episodes), lost=True)
-        return
+    """Faults of one video file, which is there."""
     try:
         times = _times(root / file, depth)
     except (av.FFmpegError, EOFError, OSError, ValueError) as error:

@@ -1,8 +1,9 @@
-"""``lafp label``: latent actions of a whole dataset as a column of a new one, so that stage 2 need not look at video;
-or the features of a frozen ViT in the place of its cameras, so that no stage need.
+"""``lafp label``: latent actions of a whole dataset as a column of a new one, so that stage 2 need not look at later
+frames, nor, with the present ones as images, at video; or the features of a frozen ViT in the place of its cameras, so
+that no stage need.
 
 Consecutive episodes make a block, which one process labels and writes; what is written is not done again. When all
-blocks are there, the dataset's tables are written anew, row group by row group, and its media are linked.
+blocks are there, the dataset's tables are written anew, some rows at a time, and its media are linked.
 """
 
 import json
@@ -11,9 +12,11 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -21,7 +24,6 @@ from datasets.table import table_cast
 from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
 from lerobot.datasets.feature_utils import get_hf_features_from_features
 from lerobot.datasets.io_utils import write_info
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
@@ -31,11 +33,11 @@ from ..command_line import CommandParser, load_policy
 from ..configuration_lafp import LATENT_ACTION, LATENT_ACTION_IS_PAD
 from ..modeling_lafp import LAFPPolicy
 from .assembly import link
-from .labels import encode_episode, label_episode
+from .labels import encode_episode, label_episode, png
 from .opening import load_dataset
 
 USAGE = """lafp label --policy.path=CHECKPOINT --dataset.repo_id=NAME [--dataset.root=FOLDER] --output_dir=DIR
-           [--features] [--policy.device=DEVICE] [--batch_size=N] [--num_workers=N]
+           [--images | --features] [--policy.device=DEVICE] [--batch_size=N] [--num_workers=N]
 
 Writes the dataset anew into DIR with a column latent_action: for every frame the latents (L, Dz) of the chunk that
 begins there, as stage latent_policy would infer them from video again and again. The checkpoint must have been through
@@ -50,12 +52,17 @@ Then train on it, of every sample loading no frame but the present ones:
     lerobot-train --policy.path=CHECKPOINT --policy.stage=latent_policy --policy.latent_labels=true \\
         --dataset.repo_id=NAME --dataset.root=DIR ..
 
+--images writes the frames, too: each camera that is video and that the checkpoint observes as images (PNG, of the
+same pixels) in the tables, which load many times as fast, and take many times the disk.
+
 --features, for a checkpoint with a frozen ViT (vision_encoder=vit), trained or not: in place of each camera that it
 observes DIR has its patch tokens, as the policy averages them, and no video. Every stage of that policy trains on it.
 """
 
-#: Frames after which a block ends, with the episode they are in.
-BLOCK_FRAMES = 5000
+#: How ``datasets`` keeps an image in a table.
+_PICTURE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+#: Frames after which a block ends, with the episode they are in; and of how many that have images.
+BLOCK_FRAMES, BLOCK_IMAGES = 5000, 500
 
 
 @dataclass(frozen=True)
@@ -65,14 +72,16 @@ class Columns:
     Attributes:
         features: Name of a column -> what LeRobot calls its feature. One that the dataset has already is replaced.
         observed: What is loaded of the dataset.
-        of_episode: An episode's frames in order, raw, so many at a time -> the columns, (N, ..) each.
+        block_frames: Frames after which a block ends.
+        of_episode: An episode's N frames in order, raw, so many at a time -> the columns, of N rows each.
         record: Whose labels they are, and of what.
         record_file: Where in the dataset that is kept.
     """
 
     features: dict[str, dict[str, Any]]
     observed: list[str]
-    of_episode: Callable[[Iterable[Mapping[str, Tensor]]], dict[str, Tensor]]
+    block_frames: int
+    of_episode: Callable[[Iterable[Mapping[str, Tensor]]], dict[str, pa.Array]]
     record: dict[str, Any]
     record_file: str
 
@@ -111,7 +120,9 @@ def run_label(arguments: Sequence[str]) -> None:
     parser.add_argument("--dataset.repo_id", dest="repo_id", required=True)
     parser.add_argument("--dataset.root", dest="root", type=Path)
     parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--features", action="store_true")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--images", action="store_true")
+    what.add_argument("--features", action="store_true")
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--num_workers", type=int, default=0)
     label_dataset(**vars(parser.parse_args(arguments)))
@@ -126,6 +137,7 @@ def label_dataset(
     batch_size: int = 64,
     num_workers: int = 0,
     features: bool = False,
+    images: bool = False,
 ) -> None:
     """Write a dataset with latent labels or a ViT's features, in one process or, under ``torchrun``, in several.
 
@@ -138,14 +150,16 @@ def label_dataset(
         batch_size: Frames encoded at a time; at least 2.
         num_workers: Processes that load them.
         features: Write the features of the policy's frozen ViT in the place of its cameras, and no latents.
+        images: Write the cameras, too, as images in the place of video.
 
     Raises:
         CommandError: ``checkpoint`` cannot be read.
-        ValueError: The checkpoint has no latents, or no ViT, the dataset cannot be read, or the two do not fit.
+        ValueError: The checkpoint has no latents, or no ViT, the dataset cannot be read, or the two do not fit; or
+            ``images`` of a dataset without video.
         FileExistsError: ``output_dir`` holds something else.
     """
     policy = load_policy(checkpoint, device).eval()
-    prepare = _feature_columns if features else _latent_columns
+    prepare = _feature_columns if features else partial(_latent_columns, images=images)
     observed = _observed(policy, features)
     count = max(2, batch_size)
     dataset = load_dataset(policy.config, repo_id, root, lambda meta: _runs(observed, meta, count))
@@ -153,23 +167,23 @@ def label_dataset(
     if _is_labelled(output_dir, columns):
         print(f"{output_dir} is labelled by this checkpoint already.")
         return
-    partial = output_dir.with_name(output_dir.name + ".partial")
+    work = output_dir.with_name(output_dir.name + ".partial")
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    _begin(partial, columns.record, rank)
-    blocks = _blocks(dataset.meta)
-    own = [block for block in blocks[rank::world] if not _file_of(partial, block).is_file()]
+    _begin(work, columns.record, rank)
+    blocks = _blocks(dataset.meta, columns.block_frames)
+    own = [block for block in blocks[rank::world] if not _file_of(work, block).is_file()]
     device_of = policy.normalizer.image_mean.device
     with tqdm(total=sum(b.end - b.first for b in own), desc="label", unit="frame", disable=rank > 0) as bar:
         for block, found in zip(own, _labelled(columns, dataset, own, count, num_workers, device_of, bar), strict=True):
-            _write_block(_file_of(partial, block), found)
+            _write_block(_file_of(work, block), found)
     if rank:
         return
-    _wait_for([_file_of(partial, block) for block in blocks])
-    _write_dataset(dataset.meta, columns, blocks, partial)
+    _wait_for([_file_of(work, block) for block in blocks])
+    _write_dataset(dataset.meta, columns, blocks, work)
     if output_dir.exists():
         output_dir.rmdir()  # empty, or `_is_labelled` had refused it
-    os.replace(partial / "dataset", output_dir)
-    shutil.rmtree(partial)
+    os.replace(work / "dataset", output_dir)
+    shutil.rmtree(work)
     print(f"Labelled {dataset.meta.total_frames} frames of {repo_id}: {output_dir}")
 
 
@@ -190,26 +204,49 @@ def _observed(policy: LAFPPolicy, features: bool) -> list[str]:
     return list(config.camera_shapes)
 
 
-def _latent_columns(policy: LAFPPolicy, meta: LeRobotDatasetMetadata, observed: list[str], checkpoint: str) -> Columns:
+def _latent_columns(
+    policy: LAFPPolicy, meta: LeRobotDatasetMetadata, observed: list[str], checkpoint: str, images: bool
+) -> Columns:
     config = policy.config
     chunk = (config.num_latents, config.latent_dim)
+    videos = [key for key in config.camera_shapes if images and meta.features[key]["dtype"] == "video"]
+    if images and not videos:
+        raise ValueError(
+            f"Dataset {meta.repo_id} has no video that this checkpoint observes: its cameras are images already. Leave "
+            "--images out."
+        )
 
-    def of_episode(blocks: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        latents, pad = label_episode(policy, blocks)
-        return {LATENT_ACTION: latents, LATENT_ACTION_IS_PAD: pad}
+    def of_episode(blocks: Iterable[Mapping[str, Tensor]]) -> dict[str, pa.Array]:
+        pictures: dict[str, list[dict[str, bytes]]] = {key: [] for key in videos}
+
+        def seen() -> Iterator[Mapping[str, Tensor]]:
+            for block in blocks:
+                for key in videos:
+                    pictures[key] += [{"bytes": png(image)} for image in block[key]]
+                yield block
+
+        latents, pad = label_episode(policy, seen())
+        return {
+            LATENT_ACTION: _nested(latents),
+            LATENT_ACTION_IS_PAD: _nested(pad),
+            **{key: pa.array(rows, _PICTURE) for key, rows in pictures.items()},
+        }
 
     return Columns(
         features={
+            **{key: {**_without_info(meta.features[key]), "dtype": "image"} for key in videos},
             LATENT_ACTION: {"dtype": "float32", "shape": chunk, "names": None},
             LATENT_ACTION_IS_PAD: {"dtype": "bool", "shape": chunk[:1], "names": None},
         },
         observed=observed,
+        block_frames=BLOCK_IMAGES if images else BLOCK_FRAMES,
         of_episode=of_episode,
         record={
             "fingerprint": latent_fingerprint(policy),
             "num_latents": config.num_latents,
             "latent_dim": config.latent_dim,
             "frame_offset": config.frame_offset,
+            "images": videos,
             **_source(meta, checkpoint),
         },
         record_file=LABELS_RECORD,
@@ -219,6 +256,11 @@ def _latent_columns(policy: LAFPPolicy, meta: LeRobotDatasetMetadata, observed: 
 def _feature_columns(policy: LAFPPolicy, meta: LeRobotDatasetMetadata, observed: list[str], checkpoint: str) -> Columns:
     vit = feature_fingerprint(policy)
     normalizer = policy.normalizer
+
+    def of_episode(blocks: Iterable[Mapping[str, Tensor]]) -> dict[str, pa.Array]:
+        found = encode_episode(policy, blocks)
+        return {key: _nested(found[key]) for key in normalizer.patch_shapes}
+
     return Columns(
         features={
             key: {
@@ -230,10 +272,16 @@ def _feature_columns(policy: LAFPPolicy, meta: LeRobotDatasetMetadata, observed:
             for key, shape in normalizer.patch_shapes.items()
         },
         observed=observed,
-        of_episode=lambda blocks: encode_episode(policy, blocks),
+        block_frames=BLOCK_FRAMES,
+        of_episode=of_episode,
         record={"fingerprint": vit, **_source(meta, checkpoint)},
         record_file=FEATURES_RECORD,
     )
+
+
+def _without_info(feature: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what LeRobot notes of a video's codec."""
+    return {name: value for name, value in feature.items() if name != "info"}
 
 
 def _source(meta: LeRobotDatasetMetadata, checkpoint: str) -> dict[str, Any]:
@@ -258,7 +306,10 @@ def _runs(observed: Sequence[str], meta: LeRobotDatasetMetadata, count: int) -> 
 
 def _same(written: dict[str, Any], record: dict[str, Any]) -> bool:
     """Whether two records are of the same labels; a checkpoint may have moved."""
-    return all(written.get(name) == record[name] for name in ("fingerprint", "dataset", "frames"))
+    names = ("fingerprint", "dataset", "frames")
+    return all(written.get(name) == record[name] for name in names) and (
+        written.get("images", []) == record.get("images", [])
+    )
 
 
 def _is_labelled(output_dir: Path, columns: Columns) -> bool:
@@ -274,31 +325,31 @@ def _is_labelled(output_dir: Path, columns: Columns) -> bool:
     return True
 
 
-def _begin(partial: Path, record: dict[str, Any], rank: int) -> None:
+def _begin(work: Path, record: dict[str, Any], rank: int) -> None:
     """A folder for the blocks; one that holds those of another checkpoint or dataset is begun anew."""
-    file = partial / "record.json"
+    file = work / "record.json"
     if rank == 0 and not (file.is_file() and _same(json.loads(file.read_text()), record)):
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
         _write_text(file, json.dumps(record))
     while not (file.is_file() and _same(json.loads(file.read_text()), record)):
         time.sleep(0.2)  # the first process writes it
 
 
-def _blocks(meta: LeRobotDatasetMetadata) -> list[Block]:
+def _blocks(meta: LeRobotDatasetMetadata, count: int) -> list[Block]:
     spans = list(zip(meta.episodes["dataset_from_index"], meta.episodes["dataset_to_index"], strict=True))
     blocks: list[Block] = []
     taken: list[tuple[int, int]] = []
     for first, end in spans:
         taken.append((int(first), int(end)))
-        if end - taken[0][0] >= BLOCK_FRAMES:
+        if end - taken[0][0] >= count:
             blocks.append(Block(len(blocks), tuple(taken)))
             taken = []
     return [*blocks, Block(len(blocks), tuple(taken))] if taken else blocks
 
 
-def _file_of(partial: Path, block: Block) -> Path:
-    return partial / f"block-{block.number:06d}.safetensors"
+def _file_of(work: Path, block: Block) -> Path:
+    return work / f"block-{block.number:06d}.parquet"
 
 
 def _labelled(
@@ -309,8 +360,8 @@ def _labelled(
     num_workers: int,
     device: torch.device,
     bar: tqdm,
-) -> Iterator[dict[str, Tensor]]:
-    """Columns of each block, (N, ..)."""
+) -> Iterator[pa.Table]:
+    """Columns of each block."""
     starts = [i for block in blocks for first, end in block.episodes for i in range(first, end, count)]
     loader = iter(DataLoader(Subset(dataset, starts), batch_size=None, num_workers=num_workers))
 
@@ -321,8 +372,7 @@ def _labelled(
             bar.update(there)
 
     for block in blocks:
-        parts = [columns.of_episode(frames(*span)) for span in block.episodes]
-        yield {name: torch.cat([part[name] for part in parts]).cpu() for name in columns.features}
+        yield pa.concat_tables(pa.table(columns.of_episode(frames(*span))) for span in block.episodes)
 
 
 def _wait_for(files: Sequence[Path]) -> None:
@@ -333,9 +383,9 @@ def _wait_for(files: Sequence[Path]) -> None:
         time.sleep(1)
 
 
-def _write_block(file: Path, columns: dict[str, Tensor]) -> None:
+def _write_block(file: Path, columns: pa.Table) -> None:
     fresh = file.with_suffix(f".new{os.getpid()}")
-    save_file(columns, fresh)
+    pq.write_table(columns, fresh)
     os.replace(fresh, file)
 
 
@@ -348,26 +398,26 @@ def _write_text(file: Path, text: str) -> None:
 # --- The new dataset ----------------------------------------------------------------------------------------------
 
 
-def _write_dataset(meta: LeRobotDatasetMetadata, columns: Columns, blocks: Sequence[Block], partial: Path) -> None:
-    target = partial / "dataset"
+def _write_dataset(meta: LeRobotDatasetMetadata, columns: Columns, blocks: Sequence[Block], work: Path) -> None:
+    target = work / "dataset"
     shutil.rmtree(target, ignore_errors=True)  # of an interrupted run
     shutil.copytree(meta.root, target, ignore=shutil.ignore_patterns("data", "videos", ".cache"))
     for folder in sorted(meta.root.glob("videos/*")):
         if folder.name not in columns.features:
             shutil.copytree(folder, target / "videos" / folder.name, copy_function=link)
-    _leave_out_statistics(target / "meta" / "stats.json", set(columns.features))
+    replaced = {key for key, feature in columns.features.items() if feature["dtype"] != "image"}
+    _leave_out_statistics(target / "meta" / "stats.json", replaced)
     meta.info.features = {**meta.info.features, **columns.features}
     write_info(meta.info, target)
     _write_text(target / columns.record_file, json.dumps(columns.record, indent=1))
     schema = get_hf_features_from_features(meta.info.features).arrow_schema
-    labels = _Labels(list(columns.features), blocks, partial)
+    labels = _Labels(blocks, work)
     for file in tqdm(sorted(meta.root.glob("data/*/*.parquet")), desc="tables", unit="file"):
         fresh = target / file.relative_to(meta.root)
         fresh.parent.mkdir(parents=True, exist_ok=True)
-        old = pq.ParquetFile(file)
         with pq.ParquetWriter(fresh, schema, compression="snappy", use_dictionary=True) as writer:
-            for group in range(old.num_row_groups):
-                writer.write_table(table_cast(labels.added_to(old.read_row_group(group)), schema))
+            for rows in pq.ParquetFile(file).iter_batches(columns.block_frames):
+                writer.write_table(table_cast(labels.added_to(pa.Table.from_batches([rows])), schema))
 
 
 def _leave_out_statistics(file: Path, names: set[str]) -> None:
@@ -380,7 +430,7 @@ def _leave_out_statistics(file: Path, names: set[str]) -> None:
 
 def _nested(rows: Tensor) -> pa.Array:
     """``rows`` (N, ..) as N nested lists."""
-    array = pa.array(rows.reshape(-1).numpy())
+    array = pa.array(rows.reshape(-1).cpu().numpy())
     for length in reversed(rows.shape[1:]):
         array = pa.ListArray.from_arrays(pa.array(range(0, len(array) + 1, length), pa.int32()), array)
     return array
@@ -389,24 +439,28 @@ def _nested(rows: Tensor) -> pa.Array:
 class _Labels:
     """Columns by frame, of which one block is in memory at a time."""
 
-    def __init__(self, names: Sequence[str], blocks: Sequence[Block], partial: Path) -> None:
-        self.names = names
+    def __init__(self, blocks: Sequence[Block], work: Path) -> None:
         self.blocks = blocks
-        self.partial = partial
-        self.open: tuple[Block, dict[str, Tensor]] | None = None
+        self.work = work
+        self.open: tuple[Block, pa.Table] | None = None
 
     def added_to(self, table: pa.Table) -> pa.Table:
         """``table`` with the columns, in the place of any it had."""
-        rows = [self._of(index) for index in table["index"].to_pylist()]
-        for name in self.names:
+        index = table["index"].to_numpy()
+        parts: list[pa.Table] = []
+        while (done := sum(map(len, parts))) < len(index):
+            block, found = self._block_of(int(index[done]))
+            inside = (block.first <= index[done:]) & (index[done:] < block.end)
+            count = int(np.argmin(inside)) or len(inside)  # the first is inside
+            parts.append(found.take(index[done : done + count] - block.first))
+        for name, column in zip(parts[0].column_names, pa.concat_tables(parts).columns, strict=True):
             if name in table.column_names:
                 table = table.drop_columns(name)
-            table = table.append_column(name, _nested(torch.stack([row[name] for row in rows])))
+            table = table.append_column(name, column)
         return table
 
-    def _of(self, index: int) -> dict[str, Tensor]:
+    def _block_of(self, index: int) -> tuple[Block, pa.Table]:
         if self.open is None or not self.open[0].first <= index < self.open[0].end:
             block = next(b for b in self.blocks if b.first <= index < b.end)
-            self.open = block, load_file(_file_of(self.partial, block))
-        block, found = self.open
-        return {name: x[index - block.first] for name, x in found.items()}
+            self.open = block, pq.read_table(_file_of(self.work, block))
+        return self.open

@@ -1,8 +1,10 @@
 """Labels of one episode: what a stage would work out again and again from video, worked out once."""
 
+import io
 from collections.abc import Iterable, Mapping
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ..modeling_lafp import LAFPPolicy
@@ -48,3 +50,10 @@ def encode_episode(policy: LAFPPolicy, blocks: Iterable[Mapping[str, Tensor]]) -
     """
     parts = [policy.normalizer.encode({key: x.unsqueeze(0) for key, x in block.items()}) for block in blocks]
     return {key: torch.cat([part[key][0] for part in parts]) for key in parts[0]}
+
+
+def png(image: Tensor) -> bytes:
+    """An image (3, H, W) of ``uint8`` as a PNG file, which loses nothing."""
+    file = io.BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).cpu().numpy()).save(file, "PNG", compress_level=1)
+    return file.getvalue()

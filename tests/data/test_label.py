@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from lerobot.configs import FeatureType, PolicyFeature, PreTrainedConfig
@@ -131,6 +132,32 @@ def test_stage_2_learns_the_same_from_labels_as_from_video(
     assert float(on_the_fly.std()) > 0
 
 
+def test_with_the_frames_as_images_no_video_is_read(
+    make_checkpoint: Callable[..., Path],
+    videos: Path,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(module, "BLOCK_IMAGES", 40)
+    checkpoint = make_checkpoint()
+    assert label(checkpoint, videos, tmp_path / "out", "--images") == 0
+    torch.testing.assert_close(losses(checkpoint, tmp_path / "out"), losses(checkpoint, videos))
+    old, new = LeRobotDataset(NAME, root=videos), LeRobotDataset(NAME, root=tmp_path / "out")
+    assert (old.meta.video_keys, new.meta.video_keys, new.meta.image_keys) == ([OBS_IMAGE], [], [OBS_IMAGE])
+    assert not list((tmp_path / "out").rglob("*.mp4"))
+    for i in range(0, len(old), 7):
+        assert torch.equal(new[i][OBS_IMAGE], old[i][OBS_IMAGE]), "every pixel is as it was"
+    for name, found in old.meta.stats[OBS_IMAGE].items():
+        assert np.array_equal(new.meta.stats[OBS_IMAGE][name], found)
+
+    assert label(checkpoint, videos, tmp_path / "out") == 1
+    assert "Choose another --output_dir" in capsys.readouterr().err, "labels without images are something else"
+    assert label(checkpoint, images, tmp_path / "other", "--images") == 1
+    assert "its cameras are images already. Leave --images out" in capsys.readouterr().err
+
+
 def test_the_rest_of_the_dataset_is_as_it_was(
     make_checkpoint: Callable[..., Path], videos: Path, tmp_path: Path
 ) -> None:
@@ -158,7 +185,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
     written: list[Path] = []
     write = module._write_block
 
-    def interrupted(file: Path, columns: dict[str, Tensor]) -> None:
+    def interrupted(file: Path, columns: pa.Table) -> None:
         if written:
             raise KeyboardInterrupt
         write(file, columns)
@@ -168,7 +195,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
     assert label(checkpoint, images, tmp_path / "out") == 130
     assert not (tmp_path / "out").exists()
 
-    def counted(file: Path, columns: dict[str, Tensor]) -> None:
+    def counted(file: Path, columns: pa.Table) -> None:
         write(file, columns)
         written.append(file)
 

@@ -139,12 +139,12 @@ def speeds(width: int, root: Path, policy: Mapping[str, Any], given: argparse.Na
     """Samples a second of each training with latents of ``width``, the labels' size, and each stage's parameters."""
     folder = OUTPUT / f"width-{width}"
     config = make_policy_config("lafp", latent_dim=width, **policy)
-    seconds = {"stage 1": train(config, root, folder / "1", given, given.batches)[0]}
+    seconds = {"stage 1": train(config, root, folder / "1", given, given.batches).seconds}
     labels = folder / "labels"
     labelled = cost(partial(label_dataset, folder / "1", NAME, labels, root), labels)
     for name, source in (("stage 2 from video", root), ("stage 2 from labels", labels)):
         config = stage_2(folder / "1", from_labels=source == labels)
-        seconds[name] = train(config, source, folder / "2", given, given.batches)[0]
+        seconds[name] = train(config, source, folder / "2", given, given.batches).seconds
     config.device = "cpu"
     built = make_policy(config, ds_meta=LeRobotDatasetMetadata(NAME, root=labels))
     trained = sum(p.numel() for group in built.get_optim_params() for p in group["params"])

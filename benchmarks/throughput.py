@@ -1,11 +1,13 @@
-"""Stage 2 from labels against stage 2 from video: samples a second, and the losses of both, in one run.
+"""Stage 2 from labels against stage 2 from video: samples a second, and the losses of all, in one run.
 
     python benchmarks/throughput.py --root=FOLDER           # a LeRobotDataset of video without labels, e.g. PushT
     python benchmarks/throughput.py --root=FOLDER --num_workers=2 --batch_size=64 --batches=20 --repeats=3
 
-Everything is as ``lerobot-train`` does it: LeRobot's factories, sampler and loader, the policy's forward and backward
-pass, the optimiser. The two take turns, so that what else the machine does falls on both. Weights are random, which
-changes no speed. Written to ``results/throughput.json``.
+Labels are those of ``lafp label``, without and with ``--images``. Everything is as ``lerobot-train`` does it: LeRobot's
+factories, sampler and loader, the policy's forward and backward pass, the optimiser. They take turns, so that what else
+the machine does falls on all. Weights are random, which changes no speed. How much of the time went into waiting for
+the loader is in the result, too; the rest is the network's, of which a CPU needs much. Written to
+``results/throughput.json``.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import shutil
 import statistics
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,15 @@ from lerobot_lafp.data.label_dataset import label_dataset
 NAME = "local/video"
 
 
+@dataclass(frozen=True)
+class Turn:
+    """A training of some batches: what all but the first took, how much of that the loader, and every loss."""
+
+    seconds: float
+    waited: float
+    losses: list[float]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True, help="folder of the dataset")
@@ -48,37 +60,49 @@ def main() -> None:
     finally:
         shutil.rmtree(folder)
     path = write_result("throughput", result)
-    for name in ("video", "labels"):
-        print(f"{name}: {result['samples_per_s'][name]['median']:.1f} samples/s")
-    print(f"ratio {result['ratio']:.2f}, losses differ by at most {result['largest_loss_difference']:.2g}: {path}")
+    for name, speed in result["samples_per_s"].items():
+        print(
+            f"{name}: {speed['median']:.1f} samples/s, {result['ratio'][name]:.2f} times those of video; "
+            f"{result['waiting_share'][name]:.0%} of the time waiting for the loader"
+        )
+    print(f"losses differ by at most {result['largest_loss_difference']:.2g}: {path}")
 
 
 def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     checkpoint = folder / "checkpoint"
     config = make_policy_config("lafp", stage="latent_action", device=given.device, push_to_hub=False)
     train(config, given.root, checkpoint, given, batches=1)
-    start = time.monotonic()
-    label_dataset(checkpoint, NAME, folder / "labels", given.root, num_workers=given.num_workers)
-    labelling = time.monotonic() - start
-    roots = {"video": given.root, "labels": folder / "labels"}
-    speeds: dict[str, list[float]] = {name: [] for name in roots}
-    losses: dict[str, list[float]] = {}
+    roots, labelling = {"video": given.root}, {}
+    for name, images in (("labels", False), ("labels and images", True)):
+        roots[name] = folder / name
+        start = time.monotonic()
+        label_dataset(checkpoint, NAME, roots[name], given.root, num_workers=given.num_workers, images=images)
+        labelling[name] = time.monotonic() - start
+    turns: dict[str, list[Turn]] = {name: [] for name in roots}
     for _ in tqdm(range(given.repeats), desc="turns"):
         for name, root in roots.items():
-            config = stage_2(checkpoint, from_labels=name == "labels")
-            seconds, losses[name] = train(config, root, folder / name, given, given.batches)
-            speeds[name].append(given.batches * given.batch_size / seconds)
+            config = stage_2(checkpoint, from_labels=name != "video")
+            turns[name].append(train(config, root, folder / "trained", given, given.batches))
+    speeds = {name: [given.batches * given.batch_size / turn.seconds for turn in of] for name, of in turns.items()}
     medians = {name: statistics.median(found) for name, found in speeds.items()}
-    differences = [abs(a - b) for a, b in zip(losses["video"], losses["labels"], strict=True)]
+    losses = {name: of[-1].losses for name, of in turns.items()}
+    differences = [abs(a - b) for found in losses.values() for a, b in zip(losses["video"], found, strict=True)]
     meta = LeRobotDatasetMetadata(NAME, root=given.root)
     return {
-        "ratio": round(medians["labels"] / medians["video"], 3),
+        "ratio": {name: round(median / medians["video"], 3) for name, median in medians.items()},
         "samples_per_s": {
             n: {"median": round(medians[n], 2), "turns": [round(x, 2) for x in speeds[n]]} for n in roots
         },
+        "waiting_share": {
+            name: round(sum(turn.waited for turn in of) / sum(turn.seconds for turn in of), 3)
+            for name, of in turns.items()
+        },
         "largest_loss_difference": max(differences),
         "losses": losses,
-        "labelling": {"seconds": round(labelling, 1), "frames_per_s": round(meta.total_frames / labelling, 1)},
+        "labelling": {
+            name: {"seconds": round(seconds, 1), "frames_per_s": round(meta.total_frames / seconds, 1)}
+            for name, seconds in labelling.items()
+        },
         "settings": {
             name: getattr(given, name) for name in ("batch_size", "batches", "repeats", "num_workers", "device")
         },
@@ -95,10 +119,8 @@ def stage_2(checkpoint: Path, from_labels: bool) -> PreTrainedConfig:
     return config
 
 
-def train(
-    config: PreTrainedConfig, root: Path, output: Path, given: argparse.Namespace, batches: int
-) -> tuple[float, list[float]]:
-    """Seconds that ``batches`` batches took after a first one, and the losses of all; the policy goes to ``output``."""
+def train(config: PreTrainedConfig, root: Path, output: Path, given: argparse.Namespace, batches: int) -> Turn:
+    """Train on ``batches`` batches after a first one; the policy goes to ``output``."""
     set_seed(0)
     meta = LeRobotDatasetMetadata(NAME, root=root)
     dataset = LeRobotDataset(
@@ -109,11 +131,14 @@ def train(
     preprocessor, postprocessor = make_pre_post_processors(config, **start, dataset_stats=meta.stats)
     optimizer = config.get_optimizer_preset().build(policy.get_optim_params())
     loader = iter(_loader(dataset, config, given))
-    losses, began = [], 0.0
+    losses, waited, began = [], 0.0, 0.0
     torch.manual_seed(1)  # the loader draws a seed, too
     policy.train()
     for step in range(batches + 1):
-        loss, _ = policy.forward(preprocessor(next(loader)))
+        asked = time.monotonic()
+        batch = next(loader)
+        waited += (time.monotonic() - asked) * (step > 0)
+        loss, _ = policy.forward(preprocessor(batch))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -124,7 +149,7 @@ def train(
     seconds = time.monotonic() - began
     for part in (policy, preprocessor, postprocessor):
         part.save_pretrained(output)
-    return seconds, losses
+    return Turn(seconds, waited, losses)
 
 
 def _loader(dataset: LeRobotDataset, config: Any, given: argparse.Namespace) -> DataLoader:

@@ -3,10 +3,10 @@
     python benchmarks/scaling.py --videos=FOLDER                      # of mp4 files
     python benchmarks/scaling.py --videos=FOLDER --size=96 --fps=10 --batches=10
 
-A quarter, a half and all of the files are imported and labelled, as ``lafp import-videos`` and ``lafp label`` do, each
-time by one process of its own whose time, memory and disk are taken; then the samples a second of the trainings, at
-three widths of the latents. Cost is fitted as a line over frames: what a start takes,
-and what a frame takes. Written to ``results/scaling.json``, and printed as the tables of ``docs/scaling.md``. Weights
+A quarter, a half and all of the files are imported and labelled, as ``lafp import-videos`` and ``lafp label`` (without
+and with ``--images``) do, each time by one process of its own whose time, memory and disk are taken; then the samples a
+second of the trainings, at three widths of the latents. Cost is fitted as a line over frames: what a start takes, and
+what a frame takes. Written to ``results/scaling.json``, and printed as the tables of ``docs/scaling.md``. Weights
 are random, which changes no speed.
 """
 
@@ -77,14 +77,17 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     settings = Settings(Framing(given.fps, given.size, given.size))
     policy = {"stage": STAGES[0], "device": given.device, "push_to_hub": False}
     checkpoint = OUTPUT / "checkpoint"
-    costs: dict[str, list[Cost]] = {"import": [], "label": []}
+    costs: dict[str, list[Cost]] = {"import": [], "label": [], "label --images": []}
     for count in tqdm(counts, desc="sizes"):
-        root, labelled = OUTPUT / f"video-{count}", OUTPUT / f"labels-{count}"
+        root = OUTPUT / f"video-{count}"
         sources = [VideoFile(path, name, "") for name, path in files[:count]]
         costs["import"].append(cost(partial(import_all, sources, settings, root), root))
         if not checkpoint.exists():
             train(make_policy_config("lafp", **policy), root, checkpoint, given, batches=1)
-        costs["label"].append(cost(partial(label_dataset, checkpoint, NAME, labelled, root), labelled))
+        for name, images in (("label", False), ("label --images", True)):
+            labelled = OUTPUT / f"{name}-{count}"
+            work = partial(label_dataset, checkpoint, NAME, labelled, root, images=images)
+            costs[name].append(cost(work, labelled))
     return {
         "costs": {name: [asdict(each) for each in found] for name, found in costs.items()},
         "lines": {name: line(found) for name, found in costs.items()},
@@ -140,10 +143,12 @@ def speeds(width: int, root: Path, policy: Mapping[str, Any], given: argparse.Na
     folder = OUTPUT / f"width-{width}"
     config = make_policy_config("lafp", latent_dim=width, **policy)
     seconds = {"stage 1": train(config, root, folder / "1", given, given.batches).seconds}
-    labels = folder / "labels"
+    labels, images = folder / "labels", folder / "images"
     labelled = cost(partial(label_dataset, folder / "1", NAME, labels, root), labels)
-    for name, source in (("stage 2 from video", root), ("stage 2 from labels", labels)):
-        config = stage_2(folder / "1", from_labels=source == labels)
+    cost(partial(label_dataset, folder / "1", NAME, images, root, images=True), images)
+    sources = {"video": root, "labels": labels, "labels and images": images}
+    for name, source in ((f"stage 2 from {name}", source) for name, source in sources.items()):
+        config = stage_2(folder / "1", from_labels=source != root)
         seconds[name] = train(config, source, folder / "2", given, given.batches).seconds
     config.device = "cpu"
     built = make_policy(config, ds_meta=LeRobotDatasetMetadata(NAME, root=labels))
@@ -176,7 +181,7 @@ def tables(result: Mapping[str, Any]) -> str:
     rows += [
         "",
         f"| Dz | {' | '.join(names)} | bytes of labels a frame | MiB of gradients |",
-        "|---|---|---|---|---|---|",
+        "|---|" + "---|" * (len(names) + 2),
     ]
     for each in result["training"]:
         found = " | ".join(f"{each['samples_per_s'][name]:.1f}" for name in names)

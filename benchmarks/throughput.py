@@ -5,9 +5,9 @@
 
 Labels are those of ``lafp label``, without and with ``--images``. Everything is as ``lerobot-train`` does it: LeRobot's
 factories, sampler and loader, the policy's forward and backward pass, the optimiser. They take turns, so that what else
-the machine does falls on all. Weights are random, which changes no speed. How much of the time went into waiting for
-the loader is in the result, too; the rest is the network's, of which a CPU needs much. Written to
-``results/throughput.json``.
+the machine does falls on all. Weights are random, which changes no speed. In the result, too: how much of the time went
+into waiting for the loader (the rest is the network's, of which a CPU needs much), and what CPU time the loader takes a
+sample. Written to ``results/throughput.json``.
 """
 
 import argparse
@@ -63,7 +63,8 @@ def main() -> None:
     for name, speed in result["samples_per_s"].items():
         print(
             f"{name}: {speed['median']:.1f} samples/s, {result['ratio'][name]:.2f} times those of video; "
-            f"{result['waiting_share'][name]:.0%} of the time waiting for the loader"
+            f"{result['waiting_share'][name]:.0%} of the time waiting for the loader, which takes "
+            f"{result['loader_cpu_ms_per_sample'][name]} CPU ms a sample"
         )
     print(f"losses differ by at most {result['largest_loss_difference']:.2g}: {path}")
 
@@ -97,6 +98,9 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
             name: round(sum(turn.waited for turn in of) / sum(turn.seconds for turn in of), 3)
             for name, of in turns.items()
         },
+        "loader_cpu_ms_per_sample": {
+            name: loader_ms(stage_2(checkpoint, from_labels=name != "video"), root) for name, root in roots.items()
+        },
         "largest_loss_difference": max(differences),
         "losses": losses,
         "labelling": {
@@ -122,13 +126,10 @@ def stage_2(checkpoint: Path, from_labels: bool) -> PreTrainedConfig:
 def train(config: PreTrainedConfig, root: Path, output: Path, given: argparse.Namespace, batches: int) -> Turn:
     """Train on ``batches`` batches after a first one; the policy goes to ``output``."""
     set_seed(0)
-    meta = LeRobotDatasetMetadata(NAME, root=root)
-    dataset = LeRobotDataset(
-        NAME, root=root, delta_timestamps=resolve_delta_timestamps(config, meta), return_uint8=True
-    )
+    dataset = opened(config, root)
     policy = make_policy(config, ds_meta=dataset.meta)
     start = {"pretrained_path": str(config.pretrained_path)} if config.pretrained_path else {}
-    preprocessor, postprocessor = make_pre_post_processors(config, **start, dataset_stats=meta.stats)
+    preprocessor, postprocessor = make_pre_post_processors(config, **start, dataset_stats=dataset.meta.stats)
     optimizer = config.get_optimizer_preset().build(policy.get_optim_params())
     loader = iter(_loader(dataset, config, given))
     losses, waited, began = [], 0.0, 0.0
@@ -150,6 +151,24 @@ def train(config: PreTrainedConfig, root: Path, output: Path, given: argparse.Na
     for part in (policy, preprocessor, postprocessor):
         part.save_pretrained(output)
     return Turn(seconds, waited, losses)
+
+
+def opened(config: PreTrainedConfig, root: Path) -> LeRobotDataset:
+    """The dataset in ``root`` with the frames that ``config`` trains on."""
+    meta = LeRobotDatasetMetadata(NAME, root=root)
+    deltas = resolve_delta_timestamps(config, meta)
+    return LeRobotDataset(NAME, root=root, delta_timestamps=deltas, return_uint8=True)
+
+
+def loader_ms(config: PreTrainedConfig, root: Path, samples: int = 200) -> float:
+    """CPU time of this process for a sample, drawn at random, in milliseconds."""
+    dataset = opened(config, root)
+    drawn = torch.randint(len(dataset) - config.drop_n_last_frames, (samples + 1,)).tolist()
+    dataset[drawn[0]]  # opens files
+    start = time.process_time()
+    for i in drawn[1:]:
+        dataset[i]
+    return round((time.process_time() - start) / samples * 1e3, 2)
 
 
 def _loader(dataset: LeRobotDataset, config: Any, given: argparse.Namespace) -> DataLoader:

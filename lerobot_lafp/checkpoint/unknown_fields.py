@@ -35,4 +35,4 @@ def explain_unknown_fields() -> None:
             )
             raise DecodingError(error.key_path, error.message + mend) from error
 
-    PreTrainedConfig.from_pretrained = classmethod(from_pretrained)  # type: ignore
+    PreTrainedConfig.from_pretrained = classmethod(from_pretrained)  # type: ignore[arg-type]

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from datasets import Image
 from datasets.table import table_cast
 from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
 from lerobot.datasets.feature_utils import get_hf_features_from_features
@@ -59,8 +60,6 @@ same pixels) in the tables, which load many times as fast, and take many times t
 observes DIR has its patch tokens, as the policy averages them, and no video. Every stage of that policy trains on it.
 """
 
-#: How ``datasets`` keeps an image in a table.
-_PICTURE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 #: Frames after which a block ends, with the episode they are in; and of how many that have images.
 BLOCK_FRAMES, BLOCK_IMAGES = 5000, 500
 
@@ -222,14 +221,14 @@ def _latent_columns(
         def seen() -> Iterator[Mapping[str, Tensor]]:
             for block in blocks:
                 for key in videos:
-                    pictures[key] += [{"bytes": png(image)} for image in block[key]]
+                    pictures[key] += [{"bytes": png(image)} for image in block[key].cpu()]
                 yield block
 
         latents, pad = label_episode(policy, seen())
         return {
             LATENT_ACTION: _nested(latents),
             LATENT_ACTION_IS_PAD: _nested(pad),
-            **{key: pa.array(rows, _PICTURE) for key, rows in pictures.items()},
+            **{key: pa.array(rows, Image().pa_type) for key, rows in pictures.items()},
         }
 
     return Columns(

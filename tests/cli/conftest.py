@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from lerobot.datasets import LeRobotDataset
+from safetensors.torch import load_file
 
 from lerobot_lafp.envs.demonstrator import write_demonstrations
 from lerobot_lafp.runs import CommandError, last_checkpoint, run_command, train
@@ -39,6 +41,13 @@ class Finished:
 
     ok: bool
     output: str
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    """Of two runs' last checkpoints, to the bit."""
+    ends = [load_file(last_checkpoint(output) / "model.safetensors") for output in (first, second)]
+    assert ends[0].keys() == ends[1].keys()
+    assert [name for name in ends[0] if not torch.equal(ends[0][name], ends[1][name])] == []
 
 
 @pytest.fixture

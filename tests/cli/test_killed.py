@@ -7,13 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from lerobot_lafp.checkpoint.inspection import inspect
 from lerobot_lafp.runs import CommandError, RunState, last_checkpoint, run_state, train
 
-from .conftest import SHORT, TINY, Data
+from .conftest import SHORT, TINY, Data, assert_same_weights
 
 STEPS = 12
 
@@ -56,6 +54,4 @@ def test_killed_again_and_again(two_way: Data, tmp_path: Path, capfd: pytest.Cap
             assert inspect(last_checkpoint(tmp_path / "killed")).sound
     train(tmp_path / "killed", options)
     assert "interrupted before, resumed" in capfd.readouterr().out
-    ends = [load_file(last_checkpoint(tmp_path / name) / "model.safetensors") for name in ("whole", "killed")]
-    assert ends[0].keys() == ends[1].keys()
-    assert [name for name in ends[0] if not torch.equal(ends[0][name], ends[1][name])] == []
+    assert_same_weights(tmp_path / "whole", tmp_path / "killed")

@@ -7,12 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
-from lerobot_lafp.runs import last_checkpoint
-
-from .conftest import SHORT, TINY, Data
+from .conftest import SHORT, TINY, Data, assert_same_weights
 
 PROCESSES = 2
 
@@ -44,6 +40,4 @@ def test_two_processes_train_and_go_on(two_way: Data, tmp_path: Path) -> None:
         f"--config_path={cut / 'checkpoints' / '000002' / 'pretrained_model' / 'train_config.json'}",
         *("--resume=true", f"--output_dir={cut}"),
     )
-    ends = [load_file(last_checkpoint(folder) / "model.safetensors") for folder in (whole, cut)]
-    assert ends[0].keys() == ends[1].keys()
-    assert [name for name in ends[0] if not torch.equal(ends[0][name], ends[1][name])] == []
+    assert_same_weights(whole, cut)

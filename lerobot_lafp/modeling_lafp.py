@@ -39,8 +39,12 @@ from .real_time import Chunk, Continuation, continuation, steering
 from .statistics import RunningMoments
 from .task import TASK
 
-#: Repeated blocks, ours and those of ViTs.
+#: Repeated blocks, ours and those of ViTs; and what a latent policy consists of, so that the average of its weights is
+#: cut into the same shards as the weights themselves.
 _FSDP_UNITS = {
+    "ObservationEncoder",
+    "ResidualMLP",
+    "LatentTransformer",
     "ResidualBlock",
     "TransformerDecoderLayer",
     "Dinov2Layer",
@@ -554,7 +558,8 @@ class LAFPPolicy(PreTrainedPolicy):
         dataset_meta: Any | None = None,
     ) -> ModelCard:
         """The card that goes to the Hub (`checkpoint/card.py`); see ``PreTrainedPolicy.generate_model_card``."""
-        facts = {**facts_of_config(self.config), **facts_of_tensors(self.config, self.state_dict())}
+        # FSDP leaves buffers whole, while ``state_dict`` would wait for the other processes.
+        facts = {**facts_of_config(self.config), **facts_of_tensors(self.config, dict(self.named_buffers()))}
         return model_card(
             {**facts, "made_with": installed_versions()},
             self.config.repo_id,

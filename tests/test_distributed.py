@@ -1,5 +1,6 @@
-"""Two processes learn what one learns from batches of twice the size (DDP over gloo, as accelerate sets it up)."""
+"""Two processes learn what one does from batches of twice the size: DDP, FSDP over gloo, as accelerate sets them up."""
 
+import functools
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +9,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from accelerate.utils.dataclasses import get_module_class_from_name
+from torch import nn
+from torch.distributed.fsdp import FullStateDictConfig, FullyShardedDataParallel, StateDictType
+from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 from torch.nn.parallel import DistributedDataParallel
 
 from lerobot_lafp import LAFPPolicy
@@ -27,9 +32,10 @@ def half(batch: dict[str, Any], rank: int) -> dict[str, Any]:
     return {key: None if x is None else x[part] for key, x in batch.items()}
 
 
-def steps(policy: LAFPPolicy, forward: Callable[..., Any], batches: list[dict[str, Any]]) -> list[float]:
-    """Training as lerobot-train does it; ``forward`` is the policy's, or that of DDP around it."""
-    optimizer = torch.optim.SGD(policy.get_optim_params(), lr=0.05)
+def steps(
+    policy: LAFPPolicy, forward: Callable[..., Any], batches: list[dict[str, Any]], optimizer: torch.optim.Optimizer
+) -> list[float]:
+    """Training as lerobot-train does it; ``forward`` is the policy's, or that of DDP or FSDP around it."""
     losses = []
     for batch in batches:
         policy.train()
@@ -42,16 +48,44 @@ def steps(policy: LAFPPolicy, forward: Callable[..., Any], batches: list[dict[st
     return losses
 
 
+def optimizer_of(policy: LAFPPolicy) -> torch.optim.Optimizer:
+    return torch.optim.SGD(policy.get_optim_params(), lr=0.05)
+
+
+def replicated(policy: LAFPPolicy) -> nn.Module:
+    return DistributedDataParallel(policy, find_unused_parameters=True)
+
+
+def sharded(policy: LAFPPolicy) -> nn.Module:
+    """What accelerate does of the classes that the policy names, but on the CPU, where it refuses to."""
+    units = {get_module_class_from_name(policy, name) for name in policy._no_split_modules}
+    wrap = functools.partial(transformer_auto_wrap_policy, transformer_layer_cls=units)
+    return FullyShardedDataParallel(policy, auto_wrap_policy=wrap, use_orig_params=True, device_id=torch.device("cpu"))
+
+
+def whole(wrapped: nn.Module) -> dict[str, torch.Tensor]:
+    """The state of the policy itself; of shards as LeRobot gathers them, but copied, which it need not do on a GPU."""
+    if not isinstance(wrapped, FullyShardedDataParallel):
+        return wrapped.module.state_dict()
+    with FullyShardedDataParallel.state_dict_type(wrapped, StateDictType.FULL_STATE_DICT, FullStateDictConfig()):
+        return wrapped.state_dict()
+
+
 def in_process(rank: int, folder: Path, port: int) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     for name in OPTIONS:
         given = torch.load(folder / f"{name}.pt", weights_only=False)
-        policy = LAFPPolicy(given["config"])
-        policy.load_state_dict(given["state"])
-        wrapped = DistributedDataParallel(policy, find_unused_parameters=True)
-        losses = steps(policy, wrapped.forward, [half(batch, rank) for batch in given["batches"]])
-        torch.save({"losses": losses, "state": policy.state_dict()}, folder / f"{name}-{rank}.pt")
+        batches = [half(batch, rank) for batch in given["batches"]]
+        for wrap in (replicated, sharded):
+            policy = LAFPPolicy(given["config"])
+            policy.load_state_dict(given["state"])
+            wrapped, optimizer = wrap(policy), optimizer_of(policy)
+            losses = steps(policy, wrapped, batches, optimizer)
+            state = whole(wrapped)
+            if wrap is sharded and rank == 0:
+                policy.save_pretrained(folder / name, state_dict=state)
+            torch.save({"losses": losses, "state": state}, folder / f"{name}-{wrap.__name__}-{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -70,16 +104,20 @@ def test_two_processes_learn_what_one_learns_from_both_halves(
         batches = list(uneven_batches(policy, make_batch))
         given = {"config": policy.config, "state": policy.state_dict(), "batches": batches}
         torch.save(given, tmp_path / f"{name}.pt")
-        expected[name] = torch.tensor(steps(policy, policy.forward, batches))
+        expected[name] = torch.tensor(steps(policy, policy.forward, batches, optimizer_of(policy)))
         states[name] = policy.state_dict()
     mp.spawn(in_process, args=(tmp_path, free_port()), nprocs=2)
     for name, state in states.items():
-        first, second = (torch.load(tmp_path / f"{name}-{rank}.pt") for rank in range(2))
-        losses = torch.tensor([first["losses"], second["losses"]]).mean(dim=0)
-        torch.testing.assert_close(losses, expected[name], rtol=1e-4, atol=1e-5)
-        for key, x in state.items():  # weights, moving averages, statistics, counts of steps
-            assert torch.equal(first["state"][key], second["state"][key]), key
-            torch.testing.assert_close(first["state"][key], x, rtol=1e-3, atol=1e-5, msg=f"{name} {key}")
+        for how in ("replicated", "sharded"):
+            first, second = (torch.load(tmp_path / f"{name}-{how}-{rank}.pt") for rank in range(2))
+            losses = torch.tensor([first["losses"], second["losses"]]).mean(dim=0)
+            torch.testing.assert_close(losses, expected[name], rtol=1e-4, atol=1e-5)
+            assert first["state"].keys() == state.keys()
+            for key, x in state.items():  # weights, moving averages, statistics, counts of steps
+                assert torch.equal(first["state"][key], second["state"][key]), key
+                torch.testing.assert_close(first["state"][key], x, rtol=1e-3, atol=1e-5, msg=f"{name} {how} {key}")
+        saved = LAFPPolicy.from_pretrained(tmp_path / name).state_dict()
+        assert all(torch.equal(saved[key], x) for key, x in first["state"].items()), "a checkpoint of shards is whole"
 
 
 def uneven_batches(policy: LAFPPolicy, make_batch: Callable[..., dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -106,5 +144,5 @@ def test_one_process_exchanges_nothing() -> None:
 
 def test_fsdp_finds_the_blocks_it_is_to_shard(make_policy: Callable[..., LAFPPolicy]) -> None:
     names = make_policy(STATE, policy_network="transformer")._no_split_modules
-    assert names == ["TransformerDecoderLayer"]
-    assert make_policy(STATE)._no_split_modules == ["ResidualBlock"]
+    assert names == ["LatentTransformer", "ObservationEncoder", "TransformerDecoderLayer"]
+    assert make_policy(STATE)._no_split_modules == ["ObservationEncoder", "ResidualBlock", "ResidualMLP"]

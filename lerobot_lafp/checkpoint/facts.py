@@ -39,7 +39,8 @@ def facts_of_tensors(config: LAFPConfig, tensors: Mapping[str, Tensor]) -> dict[
 
     Args:
         config: The checkpoint's.
-        tensors: Name -> tensor, of a file or of a policy in memory; ``stage_steps`` must be there.
+        tensors: Name -> tensor, of a file or of a policy in memory, whose buffers suffice; ``stage_steps`` must be
+            there.
     """
     steps = tensors["stage_steps"].tolist()
     head = tensors.get("latent_action_model.action_moments.count")

@@ -1,17 +1,18 @@
 """Stage 2 from labels against stage 2 from video: samples a second, and the losses of all, in one run.
 
     python benchmarks/throughput.py --root=FOLDER           # a LeRobotDataset of video without labels, e.g. PushT
-    python benchmarks/throughput.py --root=FOLDER --num_workers=2 --batch_size=64 --batches=20 --repeats=3
+    python benchmarks/throughput.py --root=FOLDER --num_workers=1 --batch_size=64 --batches=20 --repeats=3
 
 Labels are those of ``lafp label``, without and with ``--images``. Everything is as ``lerobot-train`` does it: LeRobot's
-factories, sampler and loader, the policy's forward and backward pass, the optimiser. They take turns, so that what else
-the machine does falls on all. Weights are random, which changes no speed. In the result, too: how much of the time went
-into waiting for the loader (the rest is the network's, of which a CPU needs much), and what CPU time the loader takes a
-sample. Written to ``results/throughput.json``.
+factories, sampler and loader, the policy's forward and backward pass, the optimiser. The network has the cores that the
+loader's workers leave. They take turns, so that what else the machine does falls on all. Weights are random, which
+changes no speed. In the result, too: how much of the time went into waiting for the loader (the rest is the network's,
+of which a CPU needs much), and what CPU time the loader takes a sample. Written to ``results/throughput.json``.
 """
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import tempfile
@@ -51,9 +52,10 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--batches", type=int, default=20, help="measured in each turn, after one that is not")
     parser.add_argument("--repeats", type=int, default=3, help="turns of each")
-    parser.add_argument("--num_workers", type=int, default=2)
+    parser.add_argument("--num_workers", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) - given.num_workers))
     folder = Path(tempfile.mkdtemp(dir=given.root.parent))  # on its file system, so that videos can be linked
     try:
         result = measure(given, folder)
@@ -80,6 +82,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         label_dataset(checkpoint, NAME, roots[name], given.root, num_workers=given.num_workers, images=images)
         labelling[name] = time.monotonic() - start
     turns: dict[str, list[Turn]] = {name: [] for name in roots}
+    threads = torch.get_num_threads()
     for _ in tqdm(range(given.repeats), desc="turns"):
         for name, root in roots.items():
             config = stage_2(checkpoint, from_labels=name != "video")
@@ -108,7 +111,8 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
             for name, seconds in labelling.items()
         },
         "settings": {
-            name: getattr(given, name) for name in ("batch_size", "batches", "repeats", "num_workers", "device")
+            **{name: getattr(given, name) for name in ("batch_size", "batches", "repeats", "num_workers", "device")},
+            "threads": threads,
         },
         "dataset": {"frames": meta.total_frames, "episodes": meta.total_episodes, "features": sorted(meta.features)},
         "provenance": provenance(),
@@ -161,7 +165,8 @@ def opened(config: PreTrainedConfig, root: Path) -> LeRobotDataset:
 
 
 def loader_ms(config: PreTrainedConfig, root: Path, samples: int = 200) -> float:
-    """CPU time of this process for a sample, drawn at random, in milliseconds."""
+    """CPU time of this process for a sample, drawn at random, in milliseconds; one thread, as a worker has."""
+    torch.set_num_threads(1)
     dataset = opened(config, root)
     drawn = torch.randint(len(dataset) - config.drop_n_last_frames, (samples + 1,)).tolist()
     dataset[drawn[0]]  # opens files

@@ -63,7 +63,7 @@ def read_batch(batch: Mapping[str, Any], config: LAFPConfig, normalizer: Observa
         KeyError: An observation is missing.
         ValueError: A shape is wrong, or a value that would be learnt from is NaN or infinite.
     """
-    deltas = config.observation_delta_indices
+    deltas = config.frame_deltas
     history_at = [deltas.index(d) for d in config.history_deltas] if config.stage != "latent_action" else []
     frames_at = [deltas.index(d) for d in config.boundary_deltas]
     keys = [*normalizer.camera_shapes, *normalizer.vector_shapes]

@@ -536,19 +536,25 @@ class LAFPConfig(PreTrainedConfig):
         return self.action_dim is not None and self.label_weight > 0
 
     @property
-    def observation_delta_indices(self) -> list[int]:
+    def frame_deltas(self) -> list[int]:
+        """Offsets of the frames that a training sample has of each observation."""
         deltas = set(self.boundary_deltas)
         if self.stage != "latent_action":
             deltas |= set(self.history_deltas)
         return sorted(deltas)
 
+    @property
+    def observation_delta_indices(self) -> list[int] | None:
+        """``frame_deltas``; None where that is the present frame, which LeRobot's loader then reads but once."""
+        return None if self.frame_deltas == [0] else self.frame_deltas
+
     # LeRobot's next release reads these two instead, where present.
     @property
-    def image_observation_delta_indices(self) -> list[int]:
+    def image_observation_delta_indices(self) -> list[int] | None:
         return self.observation_delta_indices
 
     @property
-    def state_observation_delta_indices(self) -> list[int]:
+    def state_observation_delta_indices(self) -> list[int] | None:
         return self.observation_delta_indices
 
     @property

@@ -107,16 +107,18 @@ def make_batch() -> Callable[..., dict[str, Any]]:
         actions: bool = True,
     ) -> dict[str, Any]:
         draw = torch.Generator().manual_seed(seed)
-        frames, batch = len(config.observation_delta_indices), {}
+        deltas, batch = config.observation_delta_indices, {}
+        frames = () if deltas is None else (len(deltas),)  # without a time axis, as of a dataset asked for no offset
         for key, feature in config.input_features.items():
-            shape = (size, frames, *feature.shape)
+            shape = (size, *frames, *feature.shape)
             if feature.type is not FeatureType.VISUAL:
                 batch[key] = torch.randn(shape, generator=draw)
             elif seed % 2:
                 batch[key] = torch.randint(0, 256, shape, generator=draw, dtype=torch.uint8)
             else:
                 batch[key] = torch.rand(shape, generator=draw)
-            batch[f"{key}_is_pad"] = torch.zeros(size, frames, dtype=torch.bool)
+            if frames:
+                batch[f"{key}_is_pad"] = torch.zeros(size, *frames, dtype=torch.bool)
         deltas = config.action_delta_indices
         batch[ACTION] = None
         if actions and deltas is not None:

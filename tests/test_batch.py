@@ -187,19 +187,19 @@ def test_an_action_of_a_latent_that_is_not_valid_is_no_label_of_stage_one(joint:
     assert labeled[1:].all()
 
 
-def test_a_single_frame_may_come_without_a_time_axis(
+def test_a_single_frame_comes_without_a_time_axis_or_with_one(
     make_config: Callable[..., LAFPConfig], make_batch: Callable[..., dict[str, Any]]
 ) -> None:
-    """A video key with one offset arrives as (B, 3, H, W), an image key as (B, 1, 3, H, W)."""
+    """LeRobot asked for no offset gives (B, 3, H, W); asked for one, that of a video and (B, 1, 3, H, W) of images."""
     config = make_config(
         STATE, FRONT, stage="action_decoder", decoder_input="direct", n_obs_steps=1, relative_actions=True
     )
     batch = make_batch(config)
-    for key in (STATE, FRONT):
-        batch[key] = batch[key].squeeze(1)
-        del batch[f"{key}_is_pad"]
+    assert batch[FRONT].shape == (4, 3, 20, 24)
     data = read(batch, config)
     assert data.history[FRONT].shape == (4, 1, 3, 20, 24)
+    with_axis = batch | {key: batch[key].unsqueeze(1) for key in (STATE, FRONT)}
+    assert torch.equal(read(with_axis, config).history[FRONT], data.history[FRONT])
     torch.testing.assert_close(data.actions_of_chunk(relative=True), batch["action"] - batch[STATE].unsqueeze(1))
     batch[STATE][3, 0] = NAN
     with pytest.raises(ValueError, match="episode 3"):

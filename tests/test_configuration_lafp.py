@@ -208,6 +208,9 @@ def test_another_action_width_is_refused_in_words(make_config: Callable[..., LAF
             0,
         ),
         ({"stage": "joint", "latent_source": "actions"}, [-2, -1, 0], [0, 1, 2, 3, 4, 5], 0),
+        ({"stage": "joint", "latent_source": "actions", "n_obs_steps": 1}, None, [0, 1, 2, 3, 4, 5], 0),
+        ({"stage": "latent_policy", "latent_labels": True}, [-2, -1, 0], None, 2),
+        ({"stage": "latent_policy", "latent_labels": True, "n_obs_steps": 1}, None, None, 2),
         ({"stage": "joint", "hold_last_frame": True}, [-2, -1, 0, 2, 4, 6], [0, 1, 2, 3, 4, 5], 0),
         ({"stage": "latent_action", "hold_last_frame": True}, [0, 2], [0, 1], 0),
         ({"stage": "latent_policy", "hold_last_frame": True}, [-2, -1, 0, 2, 4, 6], None, 0),
@@ -216,12 +219,13 @@ def test_another_action_width_is_refused_in_words(make_config: Callable[..., LAF
 )
 def test_a_stage_loads_only_the_frames_it_needs(
     options: dict[str, Any],
-    observations: list[int],
+    observations: list[int] | None,
     actions: list[int] | None,
     dropped: int,
     make_config: Callable[..., LAFPConfig],
 ) -> None:
-    config = make_config(n_obs_steps=3, horizon=6, num_latents=3, **options)
+    config = make_config(**{"n_obs_steps": 3, "horizon": 6, "num_latents": 3, **options})
+    assert config.frame_deltas == (observations or [0])
     assert config.observation_delta_indices == observations
     assert config.image_observation_delta_indices == config.state_observation_delta_indices == observations
     assert config.action_delta_indices == actions

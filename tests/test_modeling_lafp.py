@@ -85,7 +85,7 @@ def test_the_defaults_build_train_and_act_on_action_state_and_one_camera(tmp_pat
     config = LAFPConfig(input_features=features, output_features=outputs, device="cpu")
     policy = LAFPPolicy(config)
     policy.train()
-    frames = len(config.observation_delta_indices)
+    frames = len(config.frame_deltas)
     batch = {
         STATE: torch.randn(2, frames, 6),
         FRONT: torch.rand(2, frames, 3, 84, 84),
@@ -317,7 +317,7 @@ def test_padded_frames_and_unlabelled_actions_never_enter(
 ) -> None:
     original = make_policy(*features, labeled_episodes=[0, 1], **options)
     batch = make_batch(original.config)
-    future = [i for i, delta in enumerate(original.config.observation_delta_indices) if delta > 2]
+    future = [i for i, delta in enumerate(original.config.frame_deltas) if delta > 2]
     for key in features:
         batch[f"{key}_is_pad"][1:3, future] = True
     batch["action_is_pad"][1:3, 2:] = True
@@ -345,7 +345,7 @@ def test_latent_statistics_are_those_of_valid_latents(make_policy: Build, make_b
     batch = make_batch(policy.config)
     batch[f"{STATE}_is_pad"][1:, -1] = True
     batch[STATE][1:, -1] += 100
-    now = policy.config.observation_delta_indices.index(0)
+    now = policy.config.frame_deltas.index(0)
     frames, valid = policy.normalizer({STATE: batch[STATE][:, now:]}), ~batch[f"{STATE}_is_pad"][:, now + 1 :]
     with torch.no_grad():
         z = policy.latent_action_model.encode(frames, valid).z[valid]
@@ -400,7 +400,7 @@ def test_the_latents_the_decoder_learns_from(
     batch, seen = make_batch(policy.config), []
     policy.action_decoder.network.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     loss_of(policy, batch)
-    at = policy.config.observation_delta_indices.index(0)
+    at = policy.config.frame_deltas.index(0)
     history = policy.normalizer({STATE: batch[STATE][[0, 2], at - 1 : at + 1]})
     tokens = policy.average_policy.observe(history)
     if expected == "idm":
@@ -417,7 +417,7 @@ def test_a_share_of_the_decoders_latents_are_the_inverse_models_own(trained: Bui
     batch, seen = make_batch(policy.config, size=200), []
     policy.action_decoder.network.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     loss_of(policy, batch)
-    at = policy.config.observation_delta_indices.index(0)
+    at = policy.config.frame_deltas.index(0)
     frames = policy.normalizer({STATE: batch[STATE][:, at:]})
     z = policy.latent_action_model.normalized_latents(frames, torch.ones(200, 2, dtype=torch.bool)).flatten(1)
     own = torch.isclose(seen[0], z, atol=1e-5).all(dim=1)
@@ -430,7 +430,7 @@ def test_a_stage_learns_at_the_last_frame_of_an_episode_where_it_is_held(
 ) -> None:
     policy = trained(stage, FRONT, STATE, hold_last_frame=True, motion_weight=0.5)
     batch = make_batch(policy.config)
-    deltas, actions = policy.config.observation_delta_indices, policy.config.action_delta_indices
+    deltas, actions = policy.config.frame_deltas, policy.config.action_delta_indices
     now = deltas.index(0)
     for key in (FRONT, STATE):
         batch[key][:, now:] = batch[key][:, now : now + 1]
@@ -684,7 +684,7 @@ def test_relative_targets_are_learnt_and_added_back_alike(make_policy: Build, ma
     torch.nn.init.zeros_(last.weight)
     torch.nn.init.zeros_(last.bias)
     batch = make_batch(policy.config)
-    now = policy.config.observation_delta_indices.index(0)
+    now = policy.config.frame_deltas.index(0)
     batch["action"] = batch[STATE][:, now : now + 1] + torch.tensor([0.5, -2.0]).expand(4, 4, 2)
     assert policy.forward(batch)[1]["decoder_loss"] == pytest.approx(0, abs=1e-6)
     chunk = policy.eval().predict_action_chunk({STATE: batch[STATE][:, now]})
@@ -733,7 +733,7 @@ def test_the_flow_on_actions_themselves_learns_the_labelled_chunks_alone(
     batch["action"][0] = torch.tensor([5.0, -3.0])
     batch["action"][1:] = float("nan")
     train(policy, batch, steps=60)
-    now = policy.config.observation_delta_indices.index(0)
+    now = policy.config.frame_deltas.index(0)
     actions = policy.eval().predict_action_chunk({STATE: batch[STATE][:1, now]})
     torch.testing.assert_close(actions, torch.tensor([5.0, -3.0]).expand(1, 4, 2), atol=0.5, rtol=0)
 

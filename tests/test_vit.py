@@ -141,7 +141,7 @@ def test_one_call_encodes_all_frames_of_all_cameras_of_a_size(
         lambda module, args, kwargs: calls.append(len(kwargs["pixel_values"])), with_kwargs=True
     )
     policy.forward(make_batch(policy.config, size=3))
-    frames = len(policy.config.observation_delta_indices)
+    frames = len(policy.config.frame_deltas)
     assert calls == [3 * frames * 2]
 
 

@@ -44,7 +44,7 @@ def freeze(folder: Path) -> None:
     optimizer = torch.optim.AdamW(policy.get_optim_params(), lr=1e-2)
     for _ in range(20):
         policy.train()
-        frames = len(config.observation_delta_indices)
+        frames = len(config.frame_deltas)
         batch = {key: torch.randn(8, frames, *FEATURES[key].shape) for key in (STATE, ENV_STATE)}
         batch |= {f"{key}_is_pad": torch.zeros(8, frames, dtype=torch.bool) for key in (STATE, ENV_STATE)}
         batch[ACTION] = torch.randn(8, config.horizon, ACTION_DIM)

@@ -4,7 +4,8 @@
 
 A chunk is asked for every 8 steps and comes ``delay`` steps later; until then the one before goes on. Episodes are
 stepped by LeRobot's ``rollout``. Written: the maximum reward and success of every episode, and how far the commanded
-position jumps from the last action of one chunk to the first of the next, beside how far it moves within a chunk.
+position jumps from the last action of one chunk to the first of the next, beside how far it moves within a chunk; and
+what guidance through the decoder gains and costs over all delays but none, episode by episode.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from ablation.tasks import load
 from lerobot.envs import make_env, make_env_pre_post_processors
@@ -108,6 +110,23 @@ def measure(policy: LAFPPolicy, processors: Any, guidance: Guidance, delay: int,
     }
 
 
+def differences(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Guidance through the decoder less each other, the mean of an episode over all delays but none."""
+    found: dict[str, dict[str, Any]] = {}
+    for other in GUIDANCES[:-1]:
+        of = {
+            guidance: [row["episodes"] for row in rows if row["guidance"] == guidance and row["delay"]]
+            for guidance in (other, GUIDANCES[-1])
+        }
+        if not of[other]:
+            continue
+        found[f"decoder - {other}"] = {
+            key: mean_ci95(np.subtract(*(np.mean([x[key] for x in of[g]], axis=0) for g in (GUIDANCES[-1], other))))
+            for key in ("max_reward", "success")
+        }
+    return found
+
+
 def lines(rows: list[dict[str, Any]]) -> Iterator[str]:
     """A table of what was measured, in Markdown."""
     yield "| guidance | delay | mean maximum reward | success | jump at borders | move within chunks |"
@@ -139,6 +158,7 @@ def main() -> None:
             "task": "pusht_keypoints",
             "asked_every": EVERY,
             "evaluation_seeds": [seeds[0], seeds[-1]],
+            "differences": differences(rows),
             "rows": rows,
             "provenance": provenance(),
         },

@@ -90,7 +90,7 @@ def train_lafp(output: Path, size: Size) -> Path:
     train(stage[0], [*POLICY, "--policy.stage=latent_action", *film, f"--steps={size.steps[0]}", *size.training])
     first = last_checkpoint(stage[0])
     labels = output / "video_labels"
-    if lafp(["label", f"--policy.path={first}", *film, f"--output_dir={labels}"]):
+    if lafp(["label", f"--policy.path={first}", *film, f"--output_dir={labels}", "--images"]):
         raise CommandError("lafp label failed: its message is above.")
     labeled = ["--dataset.repo_id=local/video", f"--dataset.root={labels}", "--policy.latent_labels=true"]
     second = [f"--policy.path={first}", "--policy.stage=latent_policy", *labeled, f"--steps={size.steps[1]}"]
@@ -102,9 +102,9 @@ def train_lafp(output: Path, size: Size) -> Path:
 
 
 def train_rival(output: Path, size: Size) -> Path:
-    """The same flow directly on the actions of the demonstrations, for as many steps as LAFP's three stages."""
+    """The same flow directly on the actions of the demonstrations, for as many steps as LAFP's."""
     demonstrations = ["--dataset.repo_id=local/demonstrations", f"--dataset.root={output / 'demonstrations'}"]
-    options = ["--policy.latent_source=actions", "--policy.relative_actions=true", f"--steps={sum(size.steps)}"]
+    options = ["--policy.latent_source=actions", "--policy.relative_actions=true", f"--steps={size.steps[1]}"]
     train(output / "few_labels", [*POLICY, *options, *demonstrations, *size.training])
     return last_checkpoint(output / "few_labels")
 

@@ -32,10 +32,9 @@ def half(batch: dict[str, Any], rank: int) -> dict[str, Any]:
     return {key: None if x is None else x[part] for key, x in batch.items()}
 
 
-def steps(
-    policy: LAFPPolicy, forward: Callable[..., Any], batches: list[dict[str, Any]], optimizer: torch.optim.Optimizer
-) -> list[float]:
+def steps(policy: LAFPPolicy, forward: Callable[..., Any], batches: list[dict[str, Any]]) -> list[float]:
     """Training as lerobot-train does it; ``forward`` is the policy's, or that of DDP or FSDP around it."""
+    optimizer = torch.optim.SGD(policy.get_optim_params(), lr=0.05)
     losses = []
     for batch in batches:
         policy.train()
@@ -46,10 +45,6 @@ def steps(
         policy.update()
         losses.append(loss.item())
     return losses
-
-
-def optimizer_of(policy: LAFPPolicy) -> torch.optim.Optimizer:
-    return torch.optim.SGD(policy.get_optim_params(), lr=0.05)
 
 
 def replicated(policy: LAFPPolicy) -> nn.Module:
@@ -80,8 +75,8 @@ def in_process(rank: int, folder: Path, port: int) -> None:
         for wrap in (replicated, sharded):
             policy = LAFPPolicy(given["config"])
             policy.load_state_dict(given["state"])
-            wrapped, optimizer = wrap(policy), optimizer_of(policy)
-            losses = steps(policy, wrapped, batches, optimizer)
+            wrapped = wrap(policy)
+            losses = steps(policy, wrapped, batches)
             state = whole(wrapped)
             if wrap is sharded and rank == 0:
                 policy.save_pretrained(folder / name, state_dict=state)
@@ -104,7 +99,7 @@ def test_two_processes_learn_what_one_learns_from_both_halves(
         batches = list(uneven_batches(policy, make_batch))
         given = {"config": policy.config, "state": policy.state_dict(), "batches": batches}
         torch.save(given, tmp_path / f"{name}.pt")
-        expected[name] = torch.tensor(steps(policy, policy.forward, batches, optimizer_of(policy)))
+        expected[name] = torch.tensor(steps(policy, policy.forward, batches))
         states[name] = policy.state_dict()
     mp.spawn(in_process, args=(tmp_path, free_port()), nprocs=2)
     for name, state in states.items():

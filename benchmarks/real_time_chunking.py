@@ -112,19 +112,18 @@ def measure(policy: LAFPPolicy, processors: Any, guidance: Guidance, delay: int,
 
 def differences(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Guidance through the decoder less each other, the mean of an episode over all delays but none."""
-    found: dict[str, dict[str, Any]] = {}
-    for other in GUIDANCES[:-1]:
-        of = {
-            guidance: [row["episodes"] for row in rows if row["guidance"] == guidance and row["delay"]]
-            for guidance in (other, GUIDANCES[-1])
+    late = [row for row in rows if row["delay"]]
+
+    def mean(guidance: Guidance, key: str) -> Any:
+        return np.mean([row["episodes"][key] for row in late if row["guidance"] == guidance], axis=0)
+
+    return {
+        f"decoder - {other}": {
+            key: mean_ci95(mean("decoder", key) - mean(other, key)) for key in ("max_reward", "success")
         }
-        if not of[other]:
-            continue
-        found[f"decoder - {other}"] = {
-            key: mean_ci95(np.subtract(*(np.mean([x[key] for x in of[g]], axis=0) for g in (GUIDANCES[-1], other))))
-            for key in ("max_reward", "success")
-        }
-    return found
+        for other in GUIDANCES
+        if other != "decoder" and late
+    }
 
 
 def lines(rows: list[dict[str, Any]]) -> Iterator[str]:

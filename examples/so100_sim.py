@@ -102,7 +102,7 @@ def train_lafp(output: Path, size: Size) -> Path:
 
 
 def train_rival(output: Path, size: Size) -> Path:
-    """The same flow directly on the actions of the demonstrations, for as many steps as LAFP's."""
+    """The same flow directly on the actions of the demonstrations, for as many steps as LAFP's policy."""
     demonstrations = ["--dataset.repo_id=local/demonstrations", f"--dataset.root={output / 'demonstrations'}"]
     options = ["--policy.latent_source=actions", "--policy.relative_actions=true", f"--steps={size.steps[1]}"]
     train(output / "few_labels", [*POLICY, *options, *demonstrations, *size.training])

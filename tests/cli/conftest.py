@@ -15,10 +15,9 @@ from lerobot_lafp.envs.demonstrator import write_demonstrations
 from lerobot_lafp.runs import CommandError, last_checkpoint, run_command, train
 from lerobot_lafp.sim_arm.arm import CALIBRATION, SimArm
 from lerobot_lafp.sim_arm.control import ControlServer, socket_of
-from lerobot_lafp.sim_arm.demonstrations import record_demonstrations
 
 from ..garbage import no_garbage_collection
-from .so100 import FPS, SIDE, Trained
+from .so100 import Trained, demonstrate
 
 #: A policy that trains in seconds.
 TINY = (
@@ -149,12 +148,7 @@ def so100(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("so100")
     calibration = folder / "sim.json"
     calibration.write_text(json.dumps(CALIBRATION))
-    with (
-        no_garbage_collection(),
-        SimArm(folder / "arm") as arm,
-        ControlServer(arm, socket_of(folder / "arm")),
-    ):
-        record_demonstrations(folder / "arm", calibration, folder / "data", episodes=3, fps=FPS, side=SIDE)
+    demonstrate(folder / "data", episodes=3)
     data = ["--dataset.repo_id=local/so100_sim", f"--dataset.root={folder / 'data'}"]
     seen = ["--steps=6", "--batch_size=32"]  # most of the frames, for the limits to be those of the demonstrations
     train(folder / "run", ["--policy.type=lafp", *data, *TINY, *SHORT, *seen])

@@ -4,13 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from lerobot.datasets import LeRobotDataset
 
 from lerobot_lafp.modeling_lafp import LAFPPolicy
 from lerobot_lafp.sim_arm.arm import CALIBRATION, SimArm
+from lerobot_lafp.sim_arm.demonstrations import TASK
+from lerobot_lafp.sim_arm.kinematics import JOINTS, inverse
+from lerobot_lafp.sim_arm.picture import draw
+from lerobot_lafp.sim_arm.teleoperator import GRIPPER, Way
 
 FPS, SIDE = 15, 32
-#: LeRobot's driver waits 50 ms for an answer, in which a busy machine may not give the emulator its turn.
-RETRIES = "--{}.num_read_retries=5"
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,41 @@ class Trained:
 
     checkpoint: Path
     calibration: Path
+
+
+def demonstrate(root: Path, episodes: int, seconds: float = 2.4) -> None:
+    """What `record_demonstrations` records, on a clock of its own: the same however busy the machine is."""
+    joints = {"dtype": "float32", "shape": (6,), "names": [f"{joint}.pos" for joint in JOINTS]}
+    picture = {"dtype": "image", "shape": (SIDE, SIDE, 3), "names": ["height", "width", "channels"]}
+    features = {"action": joints, "observation.state": joints, "observation.images.front": picture}
+    dataset = LeRobotDataset.create("local/so100_sim", FPS, features, root=root, use_videos=False)
+    now = 0.0
+    arm = SimArm(seed=0, clock=lambda: now)
+    for episode in range(episodes):
+        arm.reset()
+        for servo in arm.servos:
+            servo["Torque_Enable"] = 1
+        angles = inverse(np.array(arm.task.current.target))
+        assert angles is not None
+        start = np.array(arm.state()["degrees"][:5])
+        way = Way(start, np.append(np.degrees(angles), 0.0), seconds * 0.8, episode % 3)
+        for frame in range(round(seconds * FPS)):
+            state = arm.state()
+            command = np.append(way.at(frame / FPS), GRIPPER)
+            dataset.add_frame(
+                {
+                    "task": TASK,
+                    "action": command.astype(np.float32),
+                    "observation.state": np.append(state["degrees"][:5], GRIPPER).astype(np.float32),
+                    "observation.images.front": draw(np.array(state["points"]), np.array(state["target"]), SIDE, SIDE),
+                }
+            )
+            steps = arm.degrees_to_steps(np.append(command[:5], state["degrees"][5]))
+            for servo, position in zip(arm.servos, steps, strict=True):
+                servo["Goal_Position"] = round(position)
+            now += 1 / FPS
+        dataset.save_episode()
+    dataset.finalize()
 
 
 def robot_options(so100: Trained, arm: SimArm, robot: str = "so100_follower") -> list[str]:
@@ -30,7 +68,6 @@ def robot_options(so100: Trained, arm: SimArm, robot: str = "so100_follower") ->
         f"--robot.id={so100.calibration.stem}",
         f"--robot.calibration_dir={so100.calibration.parent}",
         f"--robot.cameras={{front: {camera}}}",
-        RETRIES.format("robot"),
     ]
 
 

@@ -16,6 +16,14 @@ from lerobot_lafp.sim_arm.arm import SimArm
 
 from .so100 import FPS, Trained, assert_within_limits, robot_options
 
+#: LeRobot's client with a patient driver.
+CLIENT = f"""
+import runpy, sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+import tests.patient_driver
+runpy.run_module("lerobot.async_inference.robot_client", run_name="__main__", alter_sys=True)
+"""
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -57,7 +65,7 @@ def test_lerobots_client_moves_the_arm(so100: Trained, arm: SimArm, tmp_path: Pa
     port = free_port()
     serve = [sys.executable, "-m", "lerobot_lafp.cli", "serve", f"--port={port}", f"--fps={FPS}"]
     client = [
-        *(sys.executable, "-m", "lerobot.async_inference.robot_client"),
+        *(sys.executable, "-c", CLIENT),
         f"--server_address=127.0.0.1:{port}",
         "--policy_type=lafp",
         f"--pretrained_name_or_path={so100.checkpoint}",

@@ -17,33 +17,16 @@ from lerobot_lafp.sim_arm.demonstrations import TASK
 from lerobot_lafp.sim_arm.faults import Fault
 
 from ..garbage import no_garbage_collection
+from ..patient_driver import PATIENCE_MS, PATIENTLY
 from .conftest import SHORT, TINY, Finished
-from .so100 import FPS, RETRIES, Trained, assert_within_limits, robot_options
+from .so100 import FPS, Trained, assert_within_limits, robot_options
 
 Run = Callable[..., Finished]
 
 
-#: What LeRobot's driver says when it connects and an answer is late.
-UNANSWERED = ("status packet", "Could not connect on port", "Missing motor IDs")
-
-
-def roll_out(run: Run, arms: list[SimArm], *arguments: str) -> Finished:
-    """``lerobot-rollout``, begun anew if the driver gave up before the first command.
-
-    It waits 50 ms for each of a hundred answers while it connects, once, and a busy machine may not give the emulator
-    its turn in that time. Whatever happens later counts.
-    """
-    for attempt in range(4):
-        done = run("lerobot-rollout", *arguments)
-        began = any(arm.bus.goals for arm in arms)
-        if done.ok or began or attempt == 3 or not any(says in done.output for says in UNANSWERED):
-            break
-    return done
-
-
 def options(so100: Trained, arm: SimArm, *more: str, robot: str = "so100_follower") -> list[str]:
     path, rate = f"--policy.path={so100.checkpoint}", f"--fps={FPS}"
-    return [path, *robot_options(so100, arm, robot), rate, "--device=cpu", "--play_sounds=false", *more]
+    return [path, *robot_options(so100, arm, robot), rate, "--device=cpu", "--play_sounds=false", PATIENTLY, *more]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +54,7 @@ def bimanual(so100: Trained, tmp_path_factory: pytest.TempPathFactory) -> Traine
 
 
 def test_a_rollout_moves_the_arm_within_its_limits(so100: Trained, arm: SimArm, run: Run) -> None:
-    done = roll_out(run, [arm], *options(so100, arm, "--duration=3"))
+    done = run("lerobot-rollout", *options(so100, arm, "--duration=3"))
     assert done.ok, done.output[-3000:]
     assert len(arm.bus.goals) > 6 * FPS
     assert_within_limits(so100, arm)
@@ -80,20 +63,19 @@ def test_a_rollout_moves_the_arm_within_its_limits(so100: Trained, arm: SimArm, 
 
 def test_two_arms_at_once(bimanual: Trained, tmp_path: Path, run: Run) -> None:
     with no_garbage_collection(), SimArm(tmp_path / "left") as left, SimArm(tmp_path / "right") as right:
-        done = roll_out(
-            run,
-            [left, right],
+        done = run(
+            "lerobot-rollout",
             f"--policy.path={bimanual.checkpoint}",
             "--robot.type=bi_so_follower",
             f"--robot.left_arm_config.port={left.bus.port}",
             f"--robot.right_arm_config.port={right.bus.port}",
-            *(RETRIES.format(f"robot.{side}_arm_config") for side in ("left", "right")),
             f"--robot.id={bimanual.calibration.stem}",
             f"--robot.calibration_dir={bimanual.calibration.parent}",
             "--device=cpu",
             f"--fps={FPS}",
             "--duration=3",
             "--play_sounds=false",
+            PATIENTLY,
         )
         assert done.ok, done.output[-3000:]
         for arm in (left, right):
@@ -103,9 +85,8 @@ def test_two_arms_at_once(bimanual: Trained, tmp_path: Path, run: Run) -> None:
 
 
 def test_real_time_chunks_are_no_jumps(so100: Trained, arm: SimArm, run: Run) -> None:
-    done = roll_out(
-        run,
-        [arm],
+    done = run(
+        "lerobot-rollout",
         *options(so100, arm, "--duration=5", "--inference.type=rtc", robot="so101_follower"),
         "--return_to_initial_position=false",
     )
@@ -117,9 +98,8 @@ def test_real_time_chunks_are_no_jumps(so100: Trained, arm: SimArm, run: Run) ->
 
 @pytest.mark.parametrize("strategy", ["episodic", "sentry"])
 def test_rollouts_that_record(strategy: str, so100: Trained, arm: SimArm, run: Run, tmp_path: Path) -> None:
-    done = roll_out(
-        run,
-        [arm],
+    done = run(
+        "lerobot-rollout",
         *options(so100, arm, f"--strategy.type={strategy}", "--duration=3"),
         "--dataset.repo_id=local/rollout_sim",
         f"--dataset.root={tmp_path / 'recorded'}",
@@ -143,7 +123,7 @@ def test_rollouts_that_record(strategy: str, so100: Trained, arm: SimArm, run: R
     ("fault", "message"),
     [
         (Fault("silence", servos=(3,)), "There is no status packet"),
-        (Fault("late", amount=0.3), "status packet"),
+        (Fault("late", amount=3 * PATIENCE_MS / 1000), "status packet"),
         (Fault("flip", amount=1.0), "status packet"),
         (Fault("overload"), "does not follow its commands"),
         (Fault("unplug"), "Input/output error"),
@@ -163,7 +143,7 @@ def test_a_fault_ends_the_rollout(fault: Fault, message: str, so100: Trained, ar
 
     striking = threading.Thread(target=strike, daemon=True)
     striking.start()
-    done = roll_out(run, [arm], *options(so100, arm, "--duration=20"))
+    done = run("lerobot-rollout", *options(so100, arm, "--duration=20"))
     over.set()
     striking.join()
     assert struck.is_set(), done.output[-3000:]
@@ -171,7 +151,7 @@ def test_a_fault_ends_the_rollout(fault: Fault, message: str, so100: Trained, ar
     assert message in done.output
     assert_within_limits(so100, arm)
     arm.bus.mend()
-    time.sleep(1)  # until late answers are over
+    time.sleep(4 * PATIENCE_MS / 1000)  # until late answers are over
     robot = SO100Follower(SO100FollowerConfig(id="sim", port=arm.bus.port, calibration_dir=so100.calibration.parent))
     robot.connect()  # the port is free again
     robot.disconnect()

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from lerobot.datasets import LeRobotDatasetMetadata
 
+from lerobot_lafp.runs import run_command
+
 from ..garbage import no_garbage_collection
+from ..patient_driver import PATIENTLY
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "so100_sim.py"
 
@@ -20,6 +23,9 @@ def test_from_demonstrations_to_rollouts(tmp_path: Path, monkeypatch: pytest.Mon
     example = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "so100_sim", example)
     spec.loader.exec_module(example)
+    monkeypatch.setattr(
+        example, "run_command", lambda command, arguments: run_command(command, [*arguments, PATIENTLY])
+    )
 
     with no_garbage_collection():
         done = example.run(tmp_path, example.SMOKE)

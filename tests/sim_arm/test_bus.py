@@ -1,4 +1,4 @@
-"""LeRobot's unmodified driver against the emulated arm, over a pseudo-terminal."""
+"""LeRobot's driver, unmodified but for its patience, against the emulated arm, over a pseudo-terminal."""
 
 import json
 import time
@@ -17,6 +17,8 @@ from lerobot_lafp.sim_arm.bus import SimBus
 from lerobot_lafp.sim_arm.faults import Fault
 from lerobot_lafp.sim_arm.kinematics import JOINTS
 from lerobot_lafp.sim_arm.servo import Servo
+
+from ..patient_driver import PATIENCE_MS
 
 
 @pytest.fixture
@@ -67,9 +69,10 @@ def test_the_arm_goes_where_it_is_sent(robot: SO100Follower, arm: SimArm) -> Non
 
 
 def test_it_takes_time_to_get_there(robot: SO100Follower) -> None:
-    start = _pose(robot)
+    start, began = _pose(robot), time.perf_counter()
     _send(robot, np.array([90.0, *start[1:]]))
-    assert abs(_pose(robot)[0] - start[0]) < 60  # 270 degrees a second at most
+    turned = abs(_pose(robot)[0] - start[0])
+    assert turned <= 270 * (time.perf_counter() - began) + 0.1  # degrees a second, at most
 
 
 def test_disconnecting_switches_the_torque_off(robot: SO100Follower, arm: SimArm) -> None:
@@ -121,7 +124,7 @@ def test_silence_ends_by_itself(robot: SO100Follower, arm: SimArm) -> None:
 
 
 def test_late_answers_time_out(robot: SO100Follower, arm: SimArm) -> None:
-    arm.bus.inject(Fault("late", servos=(1,), amount=0.3))
+    arm.bus.inject(Fault("late", servos=(1,), amount=3 * PATIENCE_MS / 1000))
     with pytest.raises(ConnectionError):
         robot.get_observation()
 

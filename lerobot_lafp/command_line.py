@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from .configuration_lafp import LAFPConfig
+from .messages import in_one_line
 from .modeling_lafp import LAFPPolicy
 from .runs import CommandError
 
@@ -63,8 +64,3 @@ def load_policy(checkpoint: str | Path, device: str | None = None) -> LAFPPolicy
             return LAFPPolicy.from_pretrained(checkpoint, config=config)
     except OSError as error:
         raise CommandError(f"{checkpoint} cannot be read ({in_one_line(error)}). {_MEND}") from error
-
-
-def in_one_line(error: BaseException) -> str:
-    """Its message without line breaks, or its name if it has none."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -24,9 +24,11 @@ from .batch import TrainingBatch, read_batch
 from .building import build_limits, build_normalizer, build_stages, build_task_encoder
 from .checkpoint.card import model_card
 from .checkpoint.facts import facts_of_config, facts_of_dataset, facts_of_tensors
+from .checkpoint.fetching import fetched
 from .checkpoint.fingerprints import encoded_cameras, labels_record, refuse_stale_features, refuse_stale_labels
-from .checkpoint.integrity import installed_versions, saved_whole
+from .checkpoint.integrity import SEALS, installed_versions, saved_whole
 from .checkpoint.loading import load_weights, refuse_resume_of_another_stage
+from .checkpoint.processors import refuse_processors
 from .configuration_lafp import STAGES, LAFPConfig
 from .distributed import sum_of_all, sum_while_training
 from .latent_action_model import LatentActionModel
@@ -39,6 +41,8 @@ from .real_time import Chunk, Continuation, continuation, steering
 from .statistics import RunningMoments
 from .task import TASK
 
+#: Of ``from_pretrained``: what says which files of the Hub, and how they come here.
+_HUB_OPTIONS = ("revision", "cache_dir", "force_download", "token", "local_files_only")
 #: Repeated blocks, ours and those of ViTs; and what a latent policy consists of, so that the average of its weights is
 #: cut into the same shards as the weights themselves.
 _FSDP_UNITS = {
@@ -534,18 +538,26 @@ class LAFPPolicy(PreTrainedPolicy):
     def from_pretrained(
         cls, pretrained_name_or_path: str | Path, *, config: LAFPConfig | None = None, **kwargs: Any
     ) -> Self:
-        """Load a checkpoint (a folder or a Hub repository); see ``PreTrainedPolicy.from_pretrained``."""
+        """Load a checkpoint (a folder or a Hub repository); see ``PreTrainedPolicy.from_pretrained``.
+
+        Raises:
+            FileNotFoundError: There is none of that name or revision.
+            ConnectionError: The Hub does not answer.
+            ValueError: It is not whole, or does not fit ``config``.
+        """
         if config is not None:
             refuse_resume_of_another_stage(pretrained_name_or_path, config)
-        return cast(
-            Self, super().from_pretrained(pretrained_name_or_path, config=config, load_backbone=False, **kwargs)
-        )
+        of_hub = {name: kwargs.pop(name) for name in _HUB_OPTIONS if name in kwargs}
+        folder = fetched(pretrained_name_or_path, **of_hub)
+        refuse_processors(folder)
+        return cast(Self, super().from_pretrained(folder, config=config, load_backbone=False, **kwargs))
 
     @classmethod
     def _load_as_safetensor(cls, model: Self, model_file: str, map_location: str, strict: bool) -> Self:
         load_weights(model, model_file)
         # True of that file, and no longer of a policy that may be trained further.
-        model.config.checkpoint_format = model.config.weights_digest = model.config.made_with = None
+        for name in SEALS:
+            setattr(model.config, name, None)
         return model
 
     def generate_model_card(

@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
 from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
-from lerobot.utils.constants import POLICY_POSTPROCESSOR_DEFAULT_NAME, POLICY_PREPROCESSOR_DEFAULT_NAME
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..command_line import CommandParser, in_one_line, refuse_missing
+from ..command_line import CommandParser, refuse_missing
 from ..configuration_lafp import CHECKPOINT_FORMAT, STAGES, LAFPConfig
+from ..messages import in_one_line
 from ..runs import CommandError
 from .facts import facts_of_config, facts_of_tensors, limit_lines, lines
-from .integrity import refuse_altered, saved_with
+from .fetching import fetched
+from .integrity import options_changed, read_config, refuse_altered
+from .processors import faults_of_processors
 
 USAGE = """lafp inspect CHECKPOINT [--json]
 
@@ -26,7 +27,6 @@ observations, actions and limits, the versions it was made with, and every fault
 status 0 if it is sound and with 1 if it is not. --json prints the same for programs.
 """
 
-_PROCESSORS = tuple(f"{name}.json" for name in (POLICY_PREPROCESSOR_DEFAULT_NAME, POLICY_POSTPROCESSOR_DEFAULT_NAME))
 #: Position of a stage -> what its weights are called.
 _PREFIXES = ("latent_action_model.", "latent_policy.", "action_decoder.")
 
@@ -68,12 +68,10 @@ def run_inspect(arguments: Sequence[str]) -> int:
 
 def _folder(checkpoint: str) -> Path:
     refuse_missing(checkpoint)
-    if Path(checkpoint).exists():
-        return Path(checkpoint)
     try:
-        return Path(snapshot_download(checkpoint, allow_patterns=["*.json", "*.safetensors"]))
+        return fetched(checkpoint)
     except OSError as error:
-        raise CommandError(f"{checkpoint} cannot be fetched ({in_one_line(error)}).") from error
+        raise CommandError(in_one_line(error)) from error
 
 
 def inspect(folder: Path) -> Inspection:
@@ -84,22 +82,22 @@ def inspect(folder: Path) -> Inspection:
     tensors = _read_weights(folder, facts, faults)
     if config is not None and tensors:
         _hold_together(config, tensors, facts, faults)
-    for name in _PROCESSORS:
-        faults += _faults_of_processor(folder, name)
+    faults += faults_of_processors(folder)
     return Inspection(facts, tuple(faults))
 
 
 def _read_config(folder: Path, facts: dict[str, Any], faults: list[str]) -> LAFPConfig | None:
     try:
-        saved = json.loads((folder / CONFIG_NAME).read_text())
-    except (OSError, ValueError) as error:
-        faults.append(f"{CONFIG_NAME} cannot be read ({in_one_line(error)}). Copy or download it again.")
+        saved = read_config(folder / CONFIG_NAME)
+    except ValueError as error:
+        faults.append(str(error))
         return None
     facts["type"] = saved.get("type")
     if saved.get("type") != LAFPConfig.get_choice_name(LAFPConfig):
         faults.append(f"It is no LAFP checkpoint, but one of policy type {saved.get('type')}.")
         return None
     facts["format"], facts["made_with"] = saved.get("checkpoint_format") or 0, saved.get("made_with")
+    facts["options_changed"], facts["digest"] = options_changed(saved), saved.get("weights_digest")
     if facts["format"] > CHECKPOINT_FORMAT:
         faults.append(
             f"It has format {facts['format']}, and this version reads up to {CHECKPOINT_FORMAT}. Install "
@@ -137,7 +135,7 @@ def _read_weights(folder: Path, facts: dict[str, Any], faults: list[str]) -> dic
         "bytes": file.stat().st_size,
     }
     try:
-        facts["weights"]["verified"] = refuse_altered(file, saved_with(file))
+        facts["weights"]["verified"] = refuse_altered(file, read_config(file.with_name(CONFIG_NAME)))
     except ValueError as error:
         faults.append(str(error))
     wrong = [
@@ -160,22 +158,6 @@ def _hold_together(config: LAFPConfig, tensors: Mapping[str, Tensor], facts: dic
         needed = config.latent_source == "idm" or stage == "latent_policy"
         if trained and needed and not any(name.startswith(prefix) for name in tensors):
             faults.append(f"Stage {stage} was trained for {trained} steps, and there is no tensor {prefix}*.")
-
-
-def _faults_of_processor(folder: Path, name: str) -> Iterator[str]:
-    file = folder / name
-    try:
-        steps = json.loads(file.read_text())["steps"]
-        states = [step["state_file"] for step in steps if "state_file" in step]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        yield f"{name} cannot be read ({in_one_line(error)}). Copy or download it again."
-        return
-    for state in states:
-        try:
-            with safe_open(folder / state, framework="pt"):
-                pass
-        except (OSError, SafetensorError) as error:
-            yield f"{state}, which {name} names, cannot be read ({in_one_line(error)}). Copy or download it again."
 
 
 def _lines(found: Inspection) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """A checkpoint is what was saved, or it is refused: its format, the digest of its weights, files that are whole.
 
 ``config.json`` says which format the checkpoint has, the SHA-256 of ``model.safetensors`` (the Hub shows the same) and
-the versions it was made with. All three are written when it is saved, and are of the files, not of a policy in memory.
+of its own options, and the versions it was made with. All are written when it is saved, and are of the files, not of a
+policy in memory.
 """
 
 import hashlib
@@ -18,8 +19,11 @@ from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
 from torch import Tensor
 
 from ..configuration_lafp import CHECKPOINT_FORMAT
+from ..messages import in_one_line
 
 _FILES = (SAFETENSORS_SINGLE_FILE, CONFIG_NAME)
+#: What `seal` writes, no option of anybody's.
+SEALS = ("checkpoint_format", "weights_digest", "options_digest", "made_with")
 
 
 @contextmanager
@@ -47,6 +51,7 @@ def seal(folder: Path) -> None:
     config = json.loads(file.read_text())
     config["checkpoint_format"] = CHECKPOINT_FORMAT
     config["weights_digest"] = digest(folder / SAFETENSORS_SINGLE_FILE)
+    config["options_digest"] = options_digest(config)
     config["made_with"] = installed_versions()
     file.write_text(json.dumps(config, indent=4))
 
@@ -62,6 +67,17 @@ def digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def options_digest(saved: Mapping[str, Any]) -> str:
+    """SHA-256 of the options in a ``config.json``, in hexadecimal, however they are laid out there."""
+    options = {name: value for name, value in saved.items() if name not in SEALS}
+    return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
+
+
+def options_changed(saved: Mapping[str, Any]) -> bool:
+    """Whether a ``config.json`` was edited, or damaged, since it was saved; older ones do not tell."""
+    return saved.get("options_digest") not in (None, options_digest(saved))
+
+
 def refuse_altered(file: Path, saved: Mapping[str, Any]) -> bool:
     """Refuse weights that are not those that were saved.
 
@@ -70,12 +86,17 @@ def refuse_altered(file: Path, saved: Mapping[str, Any]) -> bool:
         saved: What the ``config.json`` beside it says.
 
     Returns:
-        Whether there was a digest to hold it against. A checkpoint without one is older than digests are.
+        Whether there was a digest to hold it against. A checkpoint of format 0 is older than digests are.
 
     Raises:
-        ValueError: They are others.
+        ValueError: They are others, or there is no digest although its format has one.
     """
     expected = saved.get("weights_digest")
+    if expected is None and saved.get("checkpoint_format"):
+        raise ValueError(
+            f"{file.with_name(CONFIG_NAME)} has lost its `weights_digest`, by which it would be known whether {file} "
+            "is what was saved. Copy or download both again, or use an earlier checkpoint of the run."
+        )
     if expected is not None and digest(file) != expected:
         raise ValueError(
             f"{file} is not what was saved with its config.json (their SHA-256 differ): it was damaged or replaced, or "
@@ -85,17 +106,19 @@ def refuse_altered(file: Path, saved: Mapping[str, Any]) -> bool:
     return expected is not None
 
 
-def saved_with(file: Path) -> dict[str, Any]:
-    """What the configuration beside ``model.safetensors`` says; nothing where there is none.
+def read_config(file: Path) -> dict[str, Any]:
+    """What a ``config.json`` says.
 
     Raises:
-        ValueError: It cannot be read.
+        ValueError: It is missing or cannot be read.
     """
-    config = file.with_name(CONFIG_NAME)
     try:
-        return json.loads(config.read_text()) if config.is_file() else {}
-    except ValueError as error:
-        raise ValueError(f"{config} cannot be read ({error}). Copy or download it again.") from error
+        saved = json.loads(file.read_text())
+        if not isinstance(saved, dict):
+            raise ValueError("it holds no options")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} cannot be read ({in_one_line(error)}). Copy or download it again.") from error
+    return saved
 
 
 def migrate(state: dict[str, Tensor], saved_format: int | None) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from huggingface_hub.constants import CONFIG_NAME
 from lerobot.configs import parser
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ..configuration_lafp import STAGES, LAFPConfig
-from .integrity import migrate, refuse_altered, saved_with
+from .integrity import migrate, options_changed, read_config, refuse_altered
 
 if TYPE_CHECKING:
     from ..modeling_lafp import LAFPPolicy
@@ -86,9 +87,15 @@ def load_weights(policy: "LAFPPolicy", file: str) -> None:
             f"{file} cannot be read ({error}). The file is missing, cut short or not a LAFP checkpoint: copy or "
             "download it again, or use an earlier checkpoint of the run."
         ) from error
-    saved = saved_with(Path(file))
+    saved = read_config(Path(file).with_name(CONFIG_NAME))
     if not refuse_altered(Path(file), saved):
         logger.warning("%s has no digest beside it: whether it is what was saved cannot be told.", file)
+    if options_changed(saved):
+        logger.warning(
+            "%s is not as it was saved: options of it were changed since. If that was not you, copy or download it "
+            "again.",
+            Path(file).with_name(CONFIG_NAME),
+        )
     migrate(state, saved.get("checkpoint_format"))
     if "stage_steps" not in state:
         raise ValueError(f"{file} is not a LAFP checkpoint: it holds no `stage_steps`.")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
 
-from ..command_line import CommandParser, in_one_line
+from ..command_line import CommandParser
+from ..messages import in_one_line
 from ..runs import CommandError
 from .soundness import TOLERANCE_S, Depth, Soundness, look_over
 

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
 from PIL import Image as PILImage
 
-from ..command_line import CommandParser, in_one_line
+from ..command_line import CommandParser
+from ..messages import in_one_line
 from ..runs import CommandError
 from .import_options import add_import_options, finish_import, import_settings
 from .video_files import Framing, Image, at_rate, fitted, read_images

@@ -7,8 +7,8 @@ from typing import Any
 from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
 from lerobot.datasets.utils import INFO_PATH
 
-from ..command_line import in_one_line
 from ..configuration_lafp import LAFPConfig
+from ..messages import in_one_line
 from .soundness import Depth, look_over
 
 

@@ -24,7 +24,7 @@ from pandas import DataFrame
 from PIL import Image as PILImage
 from tqdm import tqdm
 
-from ..command_line import in_one_line
+from ..messages import in_one_line
 
 #: LeRobot's own ``tolerance_s``: seconds that a frame may be away from where it is looked for.
 TOLERANCE_S = 1e-4

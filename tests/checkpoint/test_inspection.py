@@ -123,6 +123,9 @@ def test_without_a_digest_it_is_not_known_whether_it_is_as_saved(
 ) -> None:
     folder = save(trained("joint"))
     edit_config(folder, weights_digest=None)
+    assert lafp(["inspect", str(folder)]) == 1
+    assert "has lost its `weights_digest`" in capsys.readouterr().out
+    edit_config(folder, checkpoint_format=None)
     assert lafp(["inspect", str(folder)]) == 0
     assert "saved without a digest" in capsys.readouterr().out
 

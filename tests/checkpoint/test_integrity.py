@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.utils.constants import ACTION
 
 from lerobot_lafp import LAFPConfig, LAFPPolicy
+from lerobot_lafp.checkpoint import integrity
 from lerobot_lafp.checkpoint.integrity import digest
 from lerobot_lafp.configuration_lafp import CHECKPOINT_FORMAT
 
@@ -79,16 +81,45 @@ def test_no_damage_to_the_weights_is_loaded(where: float, bit: int, cut: bool, k
 def test_damage_to_the_configuration_is_an_error_or_another_option(
     where: float, to: int, kept: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """It holds options that people change; but never is the damage a crash without a message."""
+    """It holds options that people change; but never is the damage a crash without a message, or passes in silence."""
     folder = tmp_path_factory.mktemp("config")
     (folder / WEIGHTS).write_bytes(kept["weights"])
     data = bytearray((kept["folder"] / CONFIG).read_bytes())
     data[int(where * len(data))] = to
     (folder / CONFIG).write_bytes(data)
+    told: list[logging.LogRecord] = []
+    listener = logging.Handler()
+    listener.emit = told.append  # type: ignore[method-assign]
+    logging.getLogger("lerobot_lafp").addHandler(listener)
     try:
         LAFPPolicy.from_pretrained(folder)
     except Exception as error:
-        assert str(error)  # noqa: PT017 (it need not be raised)
+        assert re.search(r"config\.json|LAFPConfig|`\w+`", f"{error} {error.__cause__}")  # noqa: PT017 (it may load)
+    else:
+        same = json.loads(data) == json.loads((kept["folder"] / CONFIG).read_text())
+        assert same or any("is not as it was saved" in record.getMessage() for record in told)
+    finally:
+        logging.getLogger("lerobot_lafp").removeHandler(listener)
+
+
+def test_an_option_changed_by_hand_is_warned_of(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
+    LAFPPolicy.from_pretrained(saved)
+    assert "is not as it was saved" not in caplog.text
+    edit_config(saved, n_action_steps=1)
+    assert LAFPPolicy.from_pretrained(saved).config.n_action_steps == 1
+    assert "config.json is not as it was saved: options of it were changed" in caplog.text
+
+
+def test_tensors_go_through_every_migration(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(integrity._MIGRATIONS) == CHECKPOINT_FORMAT
+    passed: list[int] = []
+    migrations = tuple(lambda state, i=i: passed.append(i) for i in range(CHECKPOINT_FORMAT))
+    monkeypatch.setattr(integrity, "_MIGRATIONS", migrations)
+    LAFPPolicy.from_pretrained(saved)
+    assert passed == []
+    edit_config(saved, checkpoint_format=None, weights_digest=None, options_digest=None, made_with=None)
+    LAFPPolicy.from_pretrained(saved)
+    assert passed == list(range(CHECKPOINT_FORMAT))
 
 
 def test_weights_of_another_checkpoint_are_refused(

@@ -272,16 +272,17 @@ def test_resuming_with_another_stage_is_refused(
     how: str, make_policy: Callable[..., LAFPPolicy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trap 6: the run would go on with the old stage's optimiser."""
-    make_policy(stage="latent_action").save_pretrained(tmp_path)
+    saved = tmp_path / "pretrained_model"
+    make_policy(stage="latent_action").save_pretrained(saved)
     train_config = tmp_path / "train_config.json"
     train_config.write_text(json.dumps({"resume": how == "file"}))
     resume = [] if how == "file" else how.split()
     monkeypatch.setattr(sys, "argv", ["lerobot-train", f"--config_path={train_config}", *resume])
-    same = PreTrainedConfig.from_pretrained(tmp_path)
-    assert LAFPPolicy.from_pretrained(tmp_path, config=same).config.stage == "latent_action"
-    other = PreTrainedConfig.from_pretrained(tmp_path, cli_overrides=["--stage=latent_policy"])
+    same = PreTrainedConfig.from_pretrained(saved)
+    assert LAFPPolicy.from_pretrained(saved, config=same).config.stage == "latent_action"
+    other = PreTrainedConfig.from_pretrained(saved, cli_overrides=["--stage=latent_policy"])
     with pytest.raises(ValueError, match=r"--resume=true continues stage latent_action.*--policy\.stage=latent_policy"):
-        LAFPPolicy.from_pretrained(tmp_path, config=other)
+        LAFPPolicy.from_pretrained(saved, config=other)
 
 
 @pytest.mark.parametrize("arguments", [[], ["--resume=false"], ["--config_path=configs/stage_2.yaml"]])

@@ -57,14 +57,16 @@ class Hub:
         repositories: Name -> repository.
         uploads: SHA-256 -> content, of large files.
         requests: Method and path of all that was asked, in order.
+        ranges: Of every download, the path and the byte it begins with.
         fail: Asked of every request before it is answered: the status to answer with instead, or None.
-        cut: Of the next download of a large file, how many bytes are sent before the connection is cut.
+        cut: Of the next download of weights, how many bytes are sent before the connection is cut.
     """
 
     url: str = ""
     repositories: dict[str, Repository] = field(default_factory=dict)
     uploads: dict[str, bytes] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    ranges: list[tuple[str, int]] = field(default_factory=list)
     fail: Callable[[str, str], int | None] = lambda method, path: None
     cut: int | None = None
 
@@ -244,8 +246,10 @@ class _Handler(BaseHTTPRequestHandler):
         status, start = (206, int(first[1])) if first else (200, 0)
         if first:
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        if large and self.command == "GET" and self.hub.cut is not None:
-            return self._cut_off(data, headers)
+        if self.command == "GET":
+            self.hub.ranges.append((path, start))
+            if path == "model.safetensors" and self.hub.cut is not None:
+                return self._cut_off(data, headers)
         return self._say(status, data[start:], headers)
 
     def _cut_off(self, data: bytes, headers: dict[str, str]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub import HfApi, constants
-from huggingface_hub.errors import LocalEntryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import LocalEntryNotFoundError
 from lerobot.configs import PreTrainedConfig
 
 from lerobot_lafp import LAFPPolicy, make_lafp_pre_post_processors
@@ -83,10 +83,9 @@ def test_a_private_one_needs_the_token(client: Hub, policy: LAFPPolicy, monkeypa
     assert same(LAFPPolicy.from_pretrained(NAME, token=TOKEN), policy)
     monkeypatch.setenv("HF_TOKEN", "hf_other")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", f"{constants.HF_HUB_CACHE}-2")
-    with pytest.raises(FileNotFoundError, match=NAME):
-        LAFPPolicy.from_pretrained(NAME)
-    with pytest.raises(CommandError, match="cannot be fetched"):
-        run_inspect([NAME])
+    for read in (lambda: LAFPPolicy.from_pretrained(NAME, config=policy.config), lambda: run_inspect([NAME])):
+        with pytest.raises((FileNotFoundError, CommandError), match=f"{NAME}.* log in with `hf auth login`"):
+            read()
 
 
 def test_without_a_token_nothing_is_pushed(client: Hub, policy: LAFPPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,14 +97,16 @@ def test_without_a_token_nothing_is_pushed(client: Hub, policy: LAFPPolicy, monk
 
 @pytest.mark.usefixtures("client")
 def test_what_is_not_there_is_named() -> None:
-    with pytest.raises(FileNotFoundError, match="me/nothing"):
+    with pytest.raises(FileNotFoundError, match=r"me/nothing is no folder here, and no repository.* Check the name"):
         LAFPPolicy.from_pretrained("me/nothing")
+    with pytest.raises(FileNotFoundError, match="a/b/c is no folder here"):
+        LAFPPolicy.from_pretrained("a/b/c")
 
 
 def test_a_hub_that_is_out_of_order(client: Hub, policy: LAFPPolicy) -> None:
     push(policy)
     client.fail = lambda method, path: 503
-    with pytest.raises((LocalEntryNotFoundError, FileNotFoundError)):
+    with pytest.raises(ConnectionError, match=f"{NAME} is not in the cache, and the Hub cannot be reached.*503"):
         LAFPPolicy.from_pretrained(NAME)
     client.fail = lambda method, path: None
     pulled = LAFPPolicy.from_pretrained(NAME)
@@ -113,13 +114,24 @@ def test_a_hub_that_is_out_of_order(client: Hub, policy: LAFPPolicy) -> None:
     assert same(LAFPPolicy.from_pretrained(NAME), pulled)
 
 
-def test_a_download_that_is_cut_off_goes_on(client: Hub, policy: LAFPPolicy) -> None:
+def test_a_download_that_is_cut_off_goes_on(client: Hub, policy: LAFPPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
     push(policy)
     client.cut = 1000
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 256)  # what came is written down that often
     assert same(LAFPPolicy.from_pretrained(NAME), policy)
     assert client.cut is None
-    downloads = [asked for asked in client.requests if asked.startswith("GET") and asked.endswith("model.safetensors")]
-    assert len(downloads) == 2
+    whole, rest = [begins for path, begins in client.ranges if path.endswith("model.safetensors")]
+    assert whole == 0
+    assert 0 < rest <= 1000, "what was there is not fetched again"
+
+
+def test_what_is_in_the_cache_is_not_fetched_again(client: Hub, policy: LAFPPolicy) -> None:
+    push(policy)
+    first = LAFPPolicy.from_pretrained(NAME)
+    fetched = len(client.ranges)
+    assert fetched
+    assert same(LAFPPolicy.from_pretrained(NAME), first)
+    assert len(client.ranges) == fetched, "their ETags are known"
 
 
 def test_a_revision_is_pinned(client: Hub, policy: LAFPPolicy) -> None:
@@ -130,8 +142,14 @@ def test_a_revision_is_pinned(client: Hub, policy: LAFPPolicy) -> None:
     push(policy)
     assert same(LAFPPolicy.from_pretrained(NAME, revision="v1"), before)
     assert same(LAFPPolicy.from_pretrained(NAME), policy)
-    with pytest.raises((RevisionNotFoundError, FileNotFoundError)):
-        LAFPPolicy.from_pretrained(NAME, revision="v2")
+    with pytest.raises(FileNotFoundError, match=f"{NAME} has no revision v2"):
+        LAFPPolicy.from_pretrained(NAME, revision="v2", config=policy.config)
+    # As LeRobot's commands do with --policy.pretrained_revision: the configuration is of the newest.
+    newest = PreTrainedConfig.from_pretrained(NAME)
+    assert same(LAFPPolicy.from_pretrained(NAME, revision="v1", config=newest), before)
+    newest.decoder_dim += 1
+    with pytest.raises(ValueError, match=r"`decoder_dim` is .* stage action_decoder cannot change it afterwards"):
+        LAFPPolicy.from_pretrained(NAME, revision="v1", config=newest)
 
 
 def test_offline_the_cache_serves(client: Hub, policy: LAFPPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +162,8 @@ def test_offline_the_cache_serves(client: Hub, policy: LAFPPolicy, monkeypatch: 
     assert len(client.requests) == asked
     with pytest.raises(LocalEntryNotFoundError):
         PreTrainedConfig.from_pretrained("me/never_seen")
+    with pytest.raises(ConnectionError, match="me/never_seen is not in the cache"):
+        LAFPPolicy.from_pretrained("me/never_seen", config=policy.config)
 
 
 #: One process: a training that pushes, an evaluation of what it left on disk, and one of what it pushed.

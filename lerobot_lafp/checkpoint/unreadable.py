@@ -1,17 +1,19 @@
-"""Options in a checkpoint's config.json that this version does not have: the parser's error, and what mends it."""
+"""A checkpoint's config.json that cannot be read, or has options that this version lacks: the cause and the mend."""
 
+import json
 from functools import wraps
 from pathlib import Path
 from typing import Any, cast
 
 from draccus.utils import DecodingError
+from huggingface_hub.constants import CONFIG_NAME
 from lerobot.configs import PreTrainedConfig
 
 from ..configuration_lafp import LAFPConfig
-from .integrity import installed_versions
+from .integrity import installed_versions, read_config
 
 
-def explain_unknown_fields() -> None:
+def explain_unreadable_configurations() -> None:
     """Add the mend to what ``PreTrainedConfig.from_pretrained`` raises for a LAFP checkpoint.
 
     LeRobot parses config.json before any code of a policy type runs, and its parser takes no decoder of a policy
@@ -23,8 +25,15 @@ def explain_unknown_fields() -> None:
     def from_pretrained(
         cls: type[PreTrainedConfig], pretrained_name_or_path: str | Path, **options: Any
     ) -> PreTrainedConfig:
+        if (file := Path(pretrained_name_or_path) / CONFIG_NAME).is_file():
+            read_config(file)
         try:
             return cast(PreTrainedConfig, read(cls, pretrained_name_or_path, **options))
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"The {CONFIG_NAME} of {pretrained_name_or_path} cannot be read ({error}). Its author has to push it "
+                "again, or give a revision where it was whole."
+            ) from error
         except DecodingError as error:
             if LAFPConfig.__name__ not in error.message:
                 raise

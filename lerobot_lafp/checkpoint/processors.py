@@ -1,0 +1,61 @@
+"""The pipelines beside a checkpoint's weights. LeRobot builds what their files name, so nothing may be named that runs.
+
+A step is named by its entry in LeRobot's registry, or by any Python object that can be imported, which LeRobot would
+call with the arguments that the file gives (`L/processor/pipeline.py`). Ours are all of the registry.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from lerobot.configs.train import TRAIN_CONFIG_NAME
+from lerobot.processor import ProcessorStepRegistry
+from lerobot.utils.constants import POLICY_POSTPROCESSOR_DEFAULT_NAME, POLICY_PREPROCESSOR_DEFAULT_NAME
+from safetensors import SafetensorError, safe_open
+
+from ..messages import in_one_line
+
+PROCESSORS = tuple(f"{name}.json" for name in (POLICY_PREPROCESSOR_DEFAULT_NAME, POLICY_POSTPROCESSOR_DEFAULT_NAME))
+
+
+def faults_of_processors(folder: Path) -> Iterator[str]:
+    """Why the pipelines in ``folder`` cannot be built, and the mend; nothing if they can."""
+    for name in PROCESSORS:
+        yield from _faults(folder, name)
+
+
+def refuse_processors(folder: Path) -> None:
+    """Refuse a checkpoint whose pipelines cannot or must not be built. One that a policy alone was saved as has none.
+
+    Raises:
+        ValueError: One of a run's checkpoint is missing or cannot be read, or it names what is no processor.
+    """
+    if any((folder / name).exists() for name in (*PROCESSORS, TRAIN_CONFIG_NAME)):
+        for fault in faults_of_processors(folder):
+            raise ValueError(f"{folder}: {fault}")
+
+
+def _faults(folder: Path, name: str) -> Iterator[str]:
+    try:
+        steps = json.loads((folder / name).read_text())["steps"]
+        states = [step["state_file"] for step in steps if "state_file" in step]
+        unknown = [
+            str(step.get("class", step.get("registry_name")))
+            for step in steps
+            if step.get("registry_name") not in ProcessorStepRegistry.list()
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        yield f"{name} cannot be read ({in_one_line(error)}). Copy or download it again."
+        return
+    if unknown:
+        yield (
+            f"{name} names {', '.join(unknown)}, which is no processor step that is installed here and would be "
+            "imported and called. If you trust it, install and import the package that registers it with "
+            "ProcessorStepRegistry."
+        )
+    for state in states:
+        try:
+            with safe_open(folder / state, framework="pt"):
+                pass
+        except (OSError, SafetensorError) as error:
+            yield f"{state}, which {name} names, cannot be read ({in_one_line(error)}). Copy or download it again."

@@ -90,11 +90,11 @@ def _stage_config(folder: Path | None, stage: str) -> tuple[Path, dict[str, Any]
 
 
 def _what_ails_the_dataset(config: tuple[Path, dict[str, Any]] | None, options: Sequence[str]) -> str:
-    """What may be behind a failure: files of the dataset that are missing or damaged. Empty if there are none."""
+    """What may be behind a failure: files or frames of the dataset that are missing or damaged. Empty if none are."""
     dataset = dict((config[1].get("dataset") or {}) if config is not None else {})
     dataset |= dict(word.removeprefix("--dataset.").split("=", 1) for word in options if word.startswith("--dataset."))
     root = Path(dataset["root"]) if dataset.get("root") else HF_LEROBOT_HOME / str(dataset.get("repo_id"))
-    if not (root / INFO_PATH).is_file() or not (found := look_over(root, Depth.FILES)).faults:
+    if not (root / INFO_PATH).is_file() or not (found := look_over(root, Depth.FRAMES)).faults:
         return ""
     return f"\nThe dataset in {root} is not whole (lafp check {root} looks further):\n" + "\n".join(lines(found))
 

@@ -4,11 +4,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from lerobot.utils.constants import OBS_STATE
+from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor
 
 from ..configuration_lafp import STAGES, LAFPConfig
 from ..limits import SafetyGuard, SafetyLimits
+from ..observation import module_key
 
 
 def facts_of_config(config: LAFPConfig) -> dict[str, Any]:
@@ -46,6 +47,7 @@ def facts_of_tensors(config: LAFPConfig, tensors: Mapping[str, Tensor]) -> dict[
     head = tensors.get("latent_action_model.action_moments.count")
     with_head = config.decoder_input == "none" and steps[1] and head is not None and int(head)
     facts: dict[str, Any] = {"steps": dict(zip(STAGES, steps, strict=True)), "acts": bool(steps[2] or with_head)}
+    facts["statistics"] = _statistics(config, tensors)
     limits = _limits(config, tensors)
     if limits is not None:
         facts["limits"] = limits
@@ -58,6 +60,20 @@ def facts_of_dataset(meta: Any | None) -> dict[str, Any]:
         return {}
     sizes = {"episodes": meta.total_episodes, "frames": meta.total_frames}
     return {**sizes, "fps": meta.fps, "robot_type": meta.robot_type}
+
+
+def _statistics(config: LAFPConfig, tensors: Mapping[str, Tensor]) -> dict[str, dict[str, list[float]]]:
+    """What the model normalises by: state, action -> mean and deviation, as far as they are known."""
+    found = {}
+    for key in (*config.vector_shapes, *config.decoder_vector_shapes):
+        mean, std = (tensors.get(f"normalizer.vectors.{module_key(key)}.{name}") for name in ("mean", "std"))
+        if mean is not None and std is not None:
+            found[key] = {"mean": mean.tolist(), "std": std.tolist()}
+    for prefix in ("action_decoder.moments", "chunk_moments", "latent_action_model.action_moments"):
+        count, mean, variance = (tensors.get(f"{prefix}.{name}") for name in ("count", "mean", "variance"))
+        if ACTION not in found and mean is not None and variance is not None and count is not None and int(count):
+            found[ACTION] = {"mean": mean.tolist(), "std": variance.sqrt().tolist()}
+    return found
 
 
 def _limits(config: LAFPConfig, tensors: Mapping[str, Tensor]) -> dict[str, Any] | None:
@@ -103,6 +119,15 @@ def lines(facts: Mapping[str, Any]) -> dict[str, str]:
     if facts["tasks"]:
         out["tasks"] = "; ".join(facts["tasks"])
     return out
+
+
+def statistics_lines(facts: Mapping[str, Any]) -> list[str]:
+    """What the model normalises by, in words, a line a state or action."""
+    numbers = {
+        key: [f"{mean:.4g} ({std:.3g})" for mean, std in zip(of["mean"], of["std"], strict=True)]
+        for key, of in facts.get("statistics", {}).items()
+    }
+    return [f"{key}: {', '.join(each[:8])}{', ..' if len(each) > 8 else ''}" for key, each in numbers.items()]
 
 
 def limit_lines(facts: Mapping[str, Any]) -> list[str]:

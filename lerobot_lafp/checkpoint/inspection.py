@@ -15,7 +15,7 @@ from ..command_line import CommandParser, refuse_missing
 from ..configuration_lafp import CHECKPOINT_FORMAT, STAGES, LAFPConfig
 from ..messages import in_one_line
 from ..runs import CommandError
-from .facts import facts_of_config, facts_of_tensors, limit_lines, lines
+from .facts import facts_of_config, facts_of_tensors, limit_lines, lines, statistics_lines
 from .fetching import fetched
 from .integrity import options_changed, read_config, refuse_altered
 from .processors import faults_of_processors
@@ -23,8 +23,8 @@ from .processors import faults_of_processors
 USAGE = """lafp inspect CHECKPOINT [--json]
 
 Says what a LAFP checkpoint is (a folder, or a repository of the Hub) and whether it is whole: its stages, chunk,
-observations, actions and limits, the versions it was made with, and every fault that loading it would meet. Ends with
-status 0 if it is sound and with 1 if it is not. --json prints the same for programs.
+observations, actions, what it normalises by, its limits, digest and the versions it was made with, and every fault
+that its files show. Ends with status 0 if it is sound and with 1 if it is not. --json prints the same for programs.
 """
 
 #: Position of a stage -> what its weights are called.
@@ -166,16 +166,20 @@ def _lines(found: Inspection) -> Iterator[str]:
         made = ", ".join(f"{package} {version}" for package, version in (facts["made_with"] or {}).items())
         yield _line("format", f"{facts['format']}{f', made with {made}' if made else ''}")
     yield from (_line(*each) for each in lines(facts).items())
-    for i, limit in enumerate(limit_lines(facts)):
-        yield _line("" if i else "limits", limit)
+    for name, several in {"mean (std)": statistics_lines(facts), "limits": limit_lines(facts)}.items():
+        yield from (_line("" if i else name, line) for i, line in enumerate(several))
+    if facts.get("options_changed"):
+        yield _line("options", "changed since it was saved")
     if "weights" in facts:
         weights = facts["weights"]
         size = f"{weights['numbers']:,} numbers, {weights['bytes'] / 1e6:.1f} MB"
         same = {True: "as saved", False: "saved without a digest"}.get(weights.get("verified"), "NOT as saved")
         yield _line("weights", f"{size}, {same}")
+        if facts.get("digest"):
+            yield _line("SHA-256", facts["digest"])
     yield from (f"FAULT: {fault}" for fault in found.faults)
     yield "sound" if found.sound else "not sound"
 
 
 def _line(name: str, value: str) -> str:
-    return f"  {name:<9} {value}"
+    return f"  {name:<10} {value}"

@@ -1,6 +1,7 @@
 """What ``lafp inspect`` says of a checkpoint, and which faults it finds."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from lerobot_lafp import LAFPPolicy
 from lerobot_lafp.checkpoint.inspection import inspect
-from lerobot_lafp.checkpoint.integrity import seal
+from lerobot_lafp.checkpoint.integrity import digest, seal
 from lerobot_lafp.cli import main as lafp
 from lerobot_lafp.configuration_lafp import CHECKPOINT_FORMAT
 
@@ -26,19 +27,46 @@ def test_a_sound_checkpoint_is_described(
     folder = save(policy)
     assert lafp(["inspect", str(folder)]) == 0
     said = capsys.readouterr().out
-    assert f"format    {CHECKPOINT_FORMAT}, made with lerobot_policy_lafp" in said
-    assert "trained   latent_action 1, latent_policy 1, action_decoder 1 steps; it acts" in said
+    assert f"format     {CHECKPOINT_FORMAT}, made with lerobot_policy_lafp" in said
+    assert "trained    latent_action 1, latent_policy 1, action_decoder 1 steps; it acts" in said
     assert "H 4 = L 2 x k 2, 3 executed" in said
     assert "observation.images.front (3, 20, 24), observation.state (2,)" in said
-    assert said.endswith("as saved\nsound\n")
+    assert re.search(r"mean \(std\) observation\.state: \S+ \(\S+\), \S+ \(\S+\)\n +action: \S+ \(", said)
+    assert said.endswith(f"as saved\n  SHA-256    {digest(folder / 'model.safetensors')}\nsound\n")
     assert lafp(["inspect", str(folder), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["sound"] is True
     assert told["faults"] == []
     assert told["labeled_episodes"] == 3
+    moments = policy.action_decoder.moments
+    assert told["statistics"]["action"] == {"mean": moments.mean.tolist(), "std": moments.variance.sqrt().tolist()}
+    assert set(told["statistics"]) == {STATE, "action"}
     assert told["weights"]["numbers"] == sum(x.numel() for x in policy.state_dict().values())
     low, high, _ = (x.tolist() for x in policy._guard.bounds)
     assert [limit["range"] for limit in told["limits"].values()] == [[*pair] for pair in zip(low, high, strict=True)]
+
+
+def test_no_network_is_built(
+    trained: Callable[..., LAFPPolicy], save: Callable[[LAFPPolicy], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save(trained("joint", STATE, FRONT))
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        pytest.fail("a network was built")
+
+    monkeypatch.setattr(LAFPPolicy, "__init__", refuse)
+    for layer in (torch.nn.Linear, torch.nn.Conv2d):
+        monkeypatch.setattr(layer, "__init__", refuse)
+    assert inspect(folder).sound
+
+
+def test_an_option_that_was_changed_is_told(
+    trained: Callable[..., LAFPPolicy], save: Callable[[LAFPPolicy], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = save(trained("joint"))
+    edit_config(folder, n_action_steps=1)
+    assert lafp(["inspect", str(folder)]) == 0
+    assert "options    changed since it was saved" in capsys.readouterr().out
 
 
 def test_a_stage_that_does_not_act_is_sound_all_the_same(
@@ -46,7 +74,7 @@ def test_a_stage_that_does_not_act_is_sound_all_the_same(
 ) -> None:
     assert lafp(["inspect", str(save(trained("latent_action", actions=False)))]) == 0
     said = capsys.readouterr().out
-    assert "trained   latent_action 1 steps; it does not act yet" in said
+    assert "trained    latent_action 1 steps; it does not act yet" in said
     assert "actions" not in said
 
 

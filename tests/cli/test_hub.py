@@ -17,6 +17,7 @@ from lerobot.configs import PreTrainedConfig
 
 from lerobot_lafp import LAFPPolicy, make_lafp_pre_post_processors
 from lerobot_lafp.checkpoint.inspection import run_inspect
+from lerobot_lafp.envs import read_episodes
 from lerobot_lafp.runs import CommandError
 
 from ..conftest import STATE
@@ -183,7 +184,8 @@ def test_lerobots_own_commands_push_and_pull(hub: Hub, two_way: Any, tmp_path: P
     evaluate += ["--eval.batch_size=3", "--eval.use_async_envs=false", "--seed=5"]
     commands = [["lerobot-train", *train]]
     for name, path in (("disk", tmp_path / "run/checkpoints/last/pretrained_model"), ("hub", NAME)):
-        commands.append(["lerobot-eval", f"--policy.path={path}", *evaluate, f"--output_dir={tmp_path / name}"])
+        output = [f"--output_dir={tmp_path / name}", f"--env.episode_log={tmp_path / f'{name}.jsonl'}"]
+        commands.append(["lerobot-eval", f"--policy.path={path}", *evaluate, *output])
     environment = {
         **os.environ,
         "HF_ENDPOINT": hub.url,
@@ -197,7 +199,8 @@ def test_lerobots_own_commands_push_and_pull(hub: Hub, two_way: Any, tmp_path: P
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert f"lerobot-eval --policy.path={NAME}" in hub.repositories[NAME].commits[-1][1]["README.md"].decode()
-    results = [json.loads((tmp_path / name / "eval_info.json").read_text()) for name in ("disk", "hub")]
-    metrics = [result["per_task"][0]["metrics"] for result in results]
-    assert metrics[0]["sum_rewards"] == metrics[1]["sum_rewards"]
+    trails = [[episode.trail for episode in read_episodes(tmp_path / f"{name}.jsonl")] for name in ("disk", "hub")]
+    assert len(trails[0]) == 3
+    assert all(len(trail) > 3 for trail in trails[0])
+    assert trails[0] == trails[1], "every position of every episode"
     assert list((tmp_path / "home").rglob("model.safetensors"))

@@ -1,6 +1,7 @@
 """Faults of datasets on disk, by what ``lafp check`` and those who meet them say."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -234,9 +235,29 @@ def test_a_probe_names_the_file_that_is_missing(filmed: Path) -> None:
         load_dataset(LAFPConfig(), "local/filmed", filmed, lambda meta: None)
 
 
-def test_a_training_that_failed_names_the_file_that_is_missing(filmed: Path, tmp_path: Path) -> None:
-    (filmed / VIDEO.format(1)).unlink()
-    with pytest.raises(RuntimeError, match=rf"(?s)failed with status.*{VIDEO.format(1)} is not there") as error:
-        train_stages(["--dataset.repo_id=local/filmed", f"--dataset.root={filmed}", f"--output_dir={tmp_path / 'run'}"])
-    assert "add --dataset.episodes=[0,2]" in str(error.value)
+def _lose_a_video(root: Path, make_video: MakeVideo) -> str:
+    (root / VIDEO.format(1)).unlink()
+    return f"{VIDEO.format(1)} is not there"
+
+
+def _cut_the_table(root: Path, make_video: MakeVideo) -> str:
+    cut(root / TABLE)
+    return f"{TABLE} cannot be read"
+
+
+def _delay_a_frame(root: Path, make_video: MakeVideo) -> str:
+    times = [i / 10 + 0.02 * (i == 4) for i in range(15)]
+    make_video(root / VIDEO.format(1), range(20, 170, 10), size=(32, 48), times=times)
+    return f"{VIDEO.format(1)} has no picture for 1 of 15 frames, the first is 4, due at 0.4000 s"
+
+
+@pytest.mark.parametrize("damage", [_lose_a_video, _cut_the_table, _delay_a_frame])
+def test_a_training_that_failed_names_what_is_wrong(
+    damage: Callable[[Path, MakeVideo], str], filmed: Path, make_video: MakeVideo, tmp_path: Path
+) -> None:
+    says = damage(filmed, make_video)
+    options = ["--dataset.repo_id=local/filmed", f"--dataset.root={filmed}", f"--output_dir={tmp_path / 'run'}"]
+    with pytest.raises(RuntimeError, match=rf"(?s)failed with status.*{re.escape(says)}") as error:
+        train_stages([*options, "--policy.device=cpu", "--policy.push_to_hub=false", "--num_workers=0"])
+    assert (damage is _cut_the_table) or "add --dataset.episodes=[0,2]" in str(error.value)
     assert not (tmp_path / "run" / "latent_action" / "checkpoints").exists()

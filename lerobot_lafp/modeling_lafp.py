@@ -26,6 +26,7 @@ from .checkpoint.card import model_card
 from .checkpoint.facts import facts_of_config, facts_of_dataset, facts_of_tensors
 from .checkpoint.fetching import fetched
 from .checkpoint.fingerprints import encoded_cameras, labels_record, refuse_stale_features, refuse_stale_labels
+from .checkpoint.history import runs_before
 from .checkpoint.integrity import SEALS, installed_versions, saved_whole
 from .checkpoint.loading import load_weights, refuse_resume_of_another_stage
 from .checkpoint.processors import refuse_processors
@@ -577,7 +578,7 @@ class LAFPPolicy(PreTrainedPolicy):
             self.config.repo_id,
             license,
             tags or (),
-            train_config={"dataset": {"repo_id": dataset_repo_id}} if cfg is None else cfg.to_dict(),
+            runs=[{"dataset": {"repo_id": dataset_repo_id}}] if cfg is None else runs_before(cfg.to_dict()),
             dataset=facts_of_dataset(dataset_meta),
         )
 

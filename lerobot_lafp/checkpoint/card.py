@@ -4,6 +4,7 @@ What is not known is left out. ``lerobot-train`` writes one when it pushes to th
 checkpoint, with what ``lerobot-eval`` and ``lafp probe`` found since.
 """
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from lerobot.configs.train import TRAIN_CONFIG_NAME
 
 from ..evaluation import mean_ci95
 from .facts import limit_lines, lines
+from .history import commands
 
 CARD_NAME = "README.md"
 _NAMES = {
@@ -44,7 +46,7 @@ def model_card(
     name: str | None = None,
     license: str | None = None,
     tags: Sequence[str] = (),
-    train_config: Mapping[str, Any] | None = None,
+    runs: Sequence[Mapping[str, Any]] = (),
     dataset: Mapping[str, Any] | None = None,
     evaluation: Mapping[str, Sequence[float]] | None = None,
     environment: Sequence[str] = (),
@@ -57,13 +59,13 @@ def model_card(
         name: The checkpoint's repository.
         license: Of the weights. Unset: not said.
         tags: For the Hub, beside our own.
-        train_config: ``train_config.json`` of the run.
+        runs: ``train_config.json`` of the run, after those of the runs before it (``history.runs_before``).
         dataset: Of what it was trained on: ``episodes``, ``frames``, ``fps``, ``robot_type``.
         evaluation: What it did in an environment, see ``read_evaluation``.
         environment: The options of ``lerobot-eval`` that say which.
         probe: The lines of ``lafp probe``.
     """
-    repo_id = (train_config or {}).get("dataset", {}).get("repo_id")
+    repo_id = runs[-1].get("dataset", {}).get("repo_id") if runs else None
     data = ModelCardData(
         license=license,
         library_name="lerobot",
@@ -71,14 +73,14 @@ def model_card(
         tags=sorted({*tags, "robotics", "lerobot", "lafp"}),
         datasets=[repo_id] if repo_id and not repo_id.startswith("local/") else None,
     )
-    body = _body(facts, name or "CHECKPOINT", train_config or {}, dataset or {}, evaluation, environment, probe)
+    body = _body(facts, name or "CHECKPOINT", runs, dataset or {}, evaluation, environment, probe)
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(body) + "\n")
 
 
 def _body(
     facts: Mapping[str, Any],
     name: str,
-    train_config: Mapping[str, Any],
+    runs: Sequence[Mapping[str, Any]],
     dataset: Mapping[str, Any],
     evaluation: Mapping[str, Sequence[float]] | None,
     environment: Sequence[str],
@@ -94,7 +96,7 @@ def _body(
     made = facts.get("made_with")
     if made:
         yield f"Made with {', '.join(f'{package} {version}' for package, version in made.items())}.\n"
-    yield from _training(facts, name, train_config, dataset)
+    yield from _training(facts, runs, dataset)
     if evaluation is not None:
         yield from _evaluation(name, evaluation, environment)
     if probe:
@@ -111,11 +113,10 @@ def _body(
     yield _CITATION
 
 
-def _training(
-    facts: Mapping[str, Any], name: str, train_config: Mapping[str, Any], dataset: Mapping[str, Any]
-) -> Iterator[str]:
-    if not train_config:
+def _training(facts: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], dataset: Mapping[str, Any]) -> Iterator[str]:
+    if not runs:
         return
+    train_config = runs[-1]
     data = train_config.get("dataset") or {}
     used = data.get("episodes")
     yield "## Training\n"
@@ -130,8 +131,19 @@ def _training(
         "seed": train_config.get("seed"),
     }
     yield from _table({key: value for key, value in rows.items() if value is not None})
-    yield f"`{TRAIN_CONFIG_NAME}` beside the weights holds every option of it; the same again is\n"
-    yield f"```bash\nlerobot-train --config_path={name} --output_dir=outputs/again\n```\n"
+    if "stage" not in (train_config.get("policy") or {}):
+        return
+    first = runs[0]["policy"].get("pretrained_path")
+    began = "" if first is None else f" The first of them began from {first}, of which nothing more is known here."
+    yield (
+        f"`{TRAIN_CONFIG_NAME}` beside the weights holds every option of the last run. The same again is the "
+        f"following, in this order, with `--dataset.root` where the dataset lies in a folder.{began}\n"
+    )
+    yield "\n".join(["```bash", *(_wrapped(command) for command in commands(runs)), "```\n"])
+
+
+def _wrapped(command: str) -> str:
+    return " \\\n    ".join(textwrap.wrap(command, 110, break_long_words=False, break_on_hyphens=False))
 
 
 def _evaluation(name: str, found: Mapping[str, Sequence[float]], environment: Sequence[str]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from ..command_line import CommandParser, refuse_missing
 from ..evaluation import read_evaluation
 from ..runs import CommandError
 from .card import CARD_NAME, model_card
+from .history import runs_before
 from .inspection import inspect
 
 USAGE = """lafp card CHECKPOINT [--repo_id=NAME] [--license=NAME] [--evaluation=FOLDER [--env.type=.. --seed=.. ..]]
@@ -53,7 +54,7 @@ def run_card(arguments: Sequence[str]) -> Path:
         found.facts,
         given.repo_id,
         given.license or found.facts["license"],
-        train_config=json.loads(train_config.read_text()) if train_config.is_file() else None,
+        runs=runs_before(json.loads(train_config.read_text())) if train_config.is_file() else (),
         evaluation=None if given.evaluation is None else read_evaluation(given.evaluation),
         environment=environment,
         probe=() if given.probe is None else _probe_lines(given.probe),

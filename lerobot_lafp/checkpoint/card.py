@@ -103,7 +103,7 @@ def _body(
         yield "## What the latents are worth\n"
         yield "By `lafp probe`:\n"
         yield "\n".join(f"- {line}" for line in probe) + "\n"
-    yield from _use(facts, name, dataset)
+    yield from _use(facts, name, dataset, environment)
     limits = limit_lines(facts)
     if limits:
         yield "## Limits on its commands\n"
@@ -156,21 +156,24 @@ def _evaluation(name: str, found: Mapping[str, Sequence[float]], environment: Se
         yield f"```bash\nlerobot-eval --policy.path={name} {options}\n```\n"
 
 
-def _use(facts: Mapping[str, Any], name: str, dataset: Mapping[str, Any]) -> Iterator[str]:
+def _use(facts: Mapping[str, Any], name: str, dataset: Mapping[str, Any], environment: Sequence[str]) -> Iterator[str]:
     yield "## Use\n"
-    if not facts.get("acts"):
+    commands = ["pip install lerobot_policy_lafp"]
+    if facts.get("acts"):
+        robot, simulated = dataset.get("robot_type"), [each for each in environment if each.startswith("--env.")]
+        if robot or not simulated:
+            commands.append(f"lerobot-rollout --policy.path={name} --robot.type={robot or '..'} --robot.port=..")
+        if simulated or not robot:
+            commands.append(f"lerobot-eval --policy.path={name} {' '.join(simulated) or '--env.type=..'}")
+    else:
         yield "It does not act yet: train the stages that are left, the last of them on labelled demonstrations.\n"
-        yield (
-            f"```bash\npip install lerobot_policy_lafp\nlerobot-train --policy.path={name} "
-            "--policy.stage=action_decoder --dataset.repo_id=..\n```\n"
-        )
-        return
-    robot = dataset.get("robot_type") or ".."
+        commands.append(f"lerobot-train --policy.path={name} --policy.stage=action_decoder --dataset.repo_id=..")
+    yield "\n".join(["```bash", *commands, "```\n"])
+    yield "## Limits on use\n"
     yield (
-        f"```bash\npip install lerobot_policy_lafp\nlerobot-eval --policy.path={name} --env.type=..\n"
-        f"lerobot-rollout --policy.path={name} --robot.type={robot} --robot.port=..\n```\n"
+        "It knows what it was trained on: these cameras where they stood, these objects, this robot. What it does "
+        "anywhere else nobody has measured.\n"
     )
-    yield "It knows what it was trained on: these cameras where they stood, these objects, this robot.\n"
 
 
 def _table(rows: Mapping[str, Any]) -> Iterator[str]:

@@ -67,8 +67,11 @@ def commands(runs: Sequence[Run]) -> Iterator[str]:
 
 def _differences(policy: Mapping[str, Any], before: Mapping[str, Any] | None) -> Iterator[str]:
     base = before if before is not None else json.loads(json.dumps(_defaults()))
+    chosen = set(base) - _NOT_CHOSEN
+    if base.get("labels_repo_id") is not None:
+        chosen.add("labels_repo_id")  # the list of labelled episodes was taken to another dataset
     for name, value in policy.items():
-        if name in base and name not in _NOT_CHOSEN and value != base[name]:
+        if name in chosen and value != base[name]:
             yield f"--policy.{name}={_word(value)}"
 
 

@@ -35,7 +35,11 @@ def test_it_says_what_the_files_say_and_no_more(checkpoint: Path, capsys: pytest
     assert "| steps x batch | 30 x 4 |" in card.text
     assert "| seed | 7 |" in card.text
     assert "lerobot-eval --policy.path=CHECKPOINT --env.type=.." in card.text
+    assert "| latent actions | Dz 4, continuous |" in card.text
+    assert "| observes | observation.images.front (3, 20, 24), observation.state (2,) |" in card.text
     assert "## Limits on its commands" in card.text
+    assert "It knows what it was trained on" in card.text
+    assert "@article{lafp2026" in card.text
     assert "## Evaluation" not in card.text
     assert "## What the latents are worth" not in card.text
     assert "None" not in card.text

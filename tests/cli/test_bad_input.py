@@ -3,11 +3,34 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from lerobot.datasets import LeRobotDataset
 
 from lerobot_lafp.runs import last_checkpoint
 
 from .conftest import SHORT, TINY, Data, Finished
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    """Three actions, and another camera than the two-way task's."""
+    root = tmp_path_factory.mktemp("data") / "wide"
+    features = {
+        "observation.images.front": {"dtype": "image", "shape": (32, 32, 3), "names": ["height", "width", "channels"]},
+        "observation.state": {"dtype": "float32", "shape": (2,), "names": None},
+        "action": {"dtype": "float32", "shape": (3,), "names": None},
+    }
+    dataset = LeRobotDataset.create("local/wide", fps=10, features=features, root=root, use_videos=False)
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        for _ in range(20):
+            frame = {key: rng.normal(size=of["shape"]).astype(np.float32) for key, of in features.items()}
+            picture = rng.integers(0, 255, size=(32, 32, 3), dtype=np.uint8)
+            dataset.add_frame({**frame, "observation.images.front": picture, "task": "none"})
+        dataset.save_episode()
+    dataset.finalize()
+    return Data("local/wide", root)
 
 
 @pytest.mark.parametrize(
@@ -83,3 +106,33 @@ def test_unknown_observation_of_the_two_way_task(stages: Path, run: Callable[...
     )
     assert not done.ok
     assert "`obs_type` must be one of ('pixels', 'pixels_agent_pos'), got 'sound'" in done.output
+
+
+def evaluated(run: Callable[..., Finished], checkpoint: Path, tmp_path: Path, *environment: str) -> Finished:
+    options = [*environment, "--eval.n_episodes=1", "--eval.batch_size=1", "--eval.use_async_envs=false"]
+    return run("lerobot-eval", f"--policy.path={checkpoint}", *options, f"--output_dir={tmp_path / 'evaluation'}")
+
+
+def test_an_environment_without_the_camera(stages: Path, run: Callable[..., Finished], tmp_path: Path) -> None:
+    pusht = ["--env.type=pusht", "--env.obs_type=environment_state_agent_pos"]
+    done = evaluated(run, last_checkpoint(stages / "action_decoder"), tmp_path, *pusht)
+    assert not done.ok
+    assert "`observation.image` is missing: the policy was trained with it" in done.output
+
+
+def test_a_camera_of_another_name(stages: Path, run: Callable[..., Finished], tmp_path: Path, wide: Data) -> None:
+    path = f"--policy.path={last_checkpoint(stages / 'action_decoder')}"
+    output = f"--output_dir={tmp_path / 'run'}"
+    done = run("lerobot-train", path, *wide.arguments, *SHORT, "--policy.push_to_hub=false", output)
+    assert not done.ok
+    assert "The dataset has no `observation.image`, which this policy was trained with" in done.output
+
+
+def test_actions_of_another_width(wide: Data, run: Callable[..., Finished], tmp_path: Path) -> None:
+    output = f"--output_dir={tmp_path / 'run'}"
+    done = run("lerobot-train", "--policy.type=lafp", *wide.arguments, *TINY, *SHORT, output)
+    assert done.ok, done.output[-2000:]
+    two_way = ["--env.type=lafp_two_way", "--env.obs_type=pixels_agent_pos"]
+    done = evaluated(run, last_checkpoint(tmp_path / "run"), tmp_path, *two_way)
+    assert not done.ok
+    assert "`action` has width 2 here, but this policy was trained with width 3. Use the dataset or" in done.output

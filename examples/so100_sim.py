@@ -1,12 +1,13 @@
 """The whole way of an SO-100, on an emulated one: demonstrations, video, three stages, rollouts.
 
-    python examples/so100_sim.py                          # an hour on two cores, most of it training
+    python examples/so100_sim.py                          # two hours on two cores, most of it training
     python examples/so100_sim.py --smoke                  # a few minutes; the path is the same, the arm learns nothing
 
-An arm reaches for a red ball. A hundred and twenty times it is filmed, ten times its commands are known, too. LAFP
-learns latent actions and the policy from the film and the decoder from the ten; the rival, the same flow directly on
-actions, has the ten alone. Both then drive the arm through `lerobot-rollout`, every command over the servos' wire, and
-the arm itself says whether it reached its target. The same command goes on where an interrupted one stopped.
+An arm reaches for a red ball, which is then put elsewhere, four times an episode. A hundred and twenty episodes are
+filmed, of ten more the commands are known, too. LAFP learns latent actions and the policy from the film and the decoder
+from the ten; the rival, the same flow directly on actions, has the ten alone. Both then drive the arm through
+`lerobot-rollout`, every command over the servos' wire, and the arm itself says whether it reached its target. The same
+command goes on where an interrupted one stopped.
 """
 
 import argparse
@@ -24,6 +25,8 @@ from lerobot_lafp.sim_arm.control import ControlServer, socket_of
 from lerobot_lafp.sim_arm.demonstrations import TASK, record_demonstrations
 
 FPS, SIDE, CAMERA = 15, 48, "observation.images.front"
+#: For a target, when recording.
+SECONDS = 2.0
 #: Seeds of the targets: of what is filmed, of what is labelled, of the rollouts.
 FILMED, LABELED, ROLLOUTS = 1, 2, 100_000
 
@@ -34,6 +37,7 @@ class Size:
 
     videos: int = 120
     labeled: int = 10
+    targets: int = 4
     rollouts: int = 50
     steps: tuple[int, int, int] = (2500, 6000, 1500)
     batch_size: int = 64
@@ -45,7 +49,7 @@ class Size:
         return [*loading, "--env_eval_freq=0", "--policy.push_to_hub=false"]
 
 
-SMOKE = Size(videos=3, labeled=2, rollouts=2, steps=(2, 2, 2), batch_size=4, workers=0)
+SMOKE = Size(videos=3, labeled=2, targets=2, rollouts=2, steps=(2, 2, 2), batch_size=4, workers=0)
 
 #: What a policy is, beside LAFP's defaults: it acts on the picture alone, and says where to go from where the arm is.
 POLICY = [
@@ -76,7 +80,9 @@ def record(output: Path, size: Size) -> None:
         root = output / name
         if not (root / "meta" / "stats.json").is_file():
             with running_arm(output, seed) as port:
-                record_demonstrations(port, calibration, root, episodes, f"local/{name}", fps=FPS, side=SIDE, seed=seed)
+                record_demonstrations(
+                    port, calibration, root, episodes, f"local/{name}", FPS, SECONDS, size.targets, SIDE, seed
+                )
     if not (output / "video" / "meta" / "stats.json").is_file():
         wanted = [f"--root={output / 'video'}", f"--size={SIDE}", f"--fps={FPS}", f"--camera={CAMERA}"]
         if lafp(["import-datasets", f"{output / 'play'},{CAMERA}", *wanted]):

@@ -101,6 +101,11 @@ class SimArm:
             self._place_home()
             self.task.reset(seed)
 
+    def move_target(self) -> None:
+        """Draw another target, the arm being where it is."""
+        with self.lock:
+            self.task.reset()
+
     def state(self) -> dict[str, Any]:
         """Joint angles in degrees, points of the arm and the target in metres, the task's progress."""
         with self.lock:

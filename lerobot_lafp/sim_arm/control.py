@@ -58,12 +58,16 @@ def _answer(arm: SimArm, line: bytes) -> dict[str, Any]:
                     return {"rollouts": arm.task.results()}
             case "reset":
                 arm.reset(**asked)
+            case "move_target":
+                arm.move_target()
             case "fault":
                 arm.bus.inject(Fault(**{**asked, "servos": tuple(asked.get("servos", ()))}))
             case "mend":
                 arm.bus.mend()
             case other:
-                raise ValueError(f"nobody answers to {other!r}: ask for state, results, reset, fault or mend.")
+                raise ValueError(
+                    f"nobody answers to {other!r}: ask for state, results, reset, move_target, fault or mend."
+                )
     except (ValueError, TypeError, AttributeError) as error:
         return {"error": str(error)}
     return {}

@@ -25,10 +25,11 @@ def record_demonstrations(
     repo_id: str = "local/so100_sim",
     fps: int = 15,
     seconds: float = 2.4,
+    targets: int = 1,
     side: int = 64,
     seed: int = 0,
 ) -> None:
-    """Record an emulated arm that brings its tip to one target an episode.
+    """Record an emulated arm that brings its tip to one target after the other.
 
     What ``lerobot-record --teleop.type=sim_arm`` does, but every episode begins at home and with another target.
 
@@ -39,7 +40,8 @@ def record_demonstrations(
         episodes: How many.
         repo_id: The dataset's name.
         fps: Frames and commands a second.
-        seconds: Length of an episode.
+        seconds: For a target; of that the teleoperator takes up to 1.6 to get there.
+        targets: Of an episode; the next one is there when the time for one is over.
         side: Of the camera's picture, in pixels.
         seed: Of targets, and of the ways to them.
     """
@@ -69,18 +71,21 @@ def record_demonstrations(
     try:
         for episode in trange(episodes, desc="demonstrations", unit="episode"):
             arm.ask("reset", **({"seed": seed} if episode == 0 else {}))
-            record_loop(
-                robot=robot,
-                events={"exit_early": False, "stop_recording": False, "rerecord_episode": False},
-                fps=fps,
-                teleop_action_processor=processors[0],
-                robot_action_processor=processors[1],
-                robot_observation_processor=processors[2],
-                dataset=dataset,
-                teleop=teleoperator,
-                control_time_s=seconds,
-                single_task=TASK,
-            )
+            for target in range(targets):
+                if target:
+                    arm.ask("move_target")
+                record_loop(
+                    robot=robot,
+                    events={"exit_early": False, "stop_recording": False, "rerecord_episode": False},
+                    fps=fps,
+                    teleop_action_processor=processors[0],
+                    robot_action_processor=processors[1],
+                    robot_observation_processor=processors[2],
+                    dataset=dataset,
+                    teleop=teleoperator,
+                    control_time_s=seconds,
+                    single_task=TASK,
+                )
             dataset.save_episode()
     finally:
         robot.disconnect()

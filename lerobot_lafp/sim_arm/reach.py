@@ -42,7 +42,7 @@ class ReachTask:
         self.reset(seed)
 
     def reset(self, seed: int | None = None) -> None:
-        """Another target, the arm being at home. ``seed`` begins the sequence anew."""
+        """Another target, wherever the arm is. ``seed`` begins the sequence anew."""
         if seed is not None:
             self._random = np.random.default_rng(seed)
         self.current = Rollout([float(x) for x in self._draw()])

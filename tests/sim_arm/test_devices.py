@@ -94,6 +94,11 @@ def test_results_and_errors_are_told(served: SimArm, tmp_path: Path) -> None:
     before = client.ask("state")["target"]
     client.ask("reset", seed=5)
     assert client.ask("state")["target"] != before
+    before, degrees = (client.ask("state")[key] for key in ("target", "degrees"))
+    client.ask("move_target")
+    after = client.ask("state")
+    assert after["target"] != before
+    assert after["degrees"] == degrees, "the arm stays where it is"
     with pytest.raises(ValueError, match="nobody answers to 'dance'"):
         client.ask("dance")
     with pytest.raises(ValueError, match="take one of"):

@@ -189,12 +189,16 @@ def _trained_model(policy: LAFPPolicy) -> LatentActionModel:
 
 
 def _read(policy: LAFPPolicy, batch: Mapping[str, Any]) -> tuple[TrainingBatch, bool]:
-    """The batch as tensors on the policy's device, and whether its actions can be, and are, relative to the state."""
+    """The batch as tensors on the policy's device, and whether its actions are taken relative to the state.
+
+    They are where the policy's are; and where it has seen none yet, if they can be, since latents describe motion.
+    """
     device = policy.normalizer.image_mean.device
     batch = {key: x.to(device) if isinstance(x, Tensor) else x for key, x in batch.items()}
     actions, state = batch.get(ACTION), batch.get(OBS_STATE)
     width = None if actions is None else actions.shape[-1]  # another robot's actions can be told as well as one's own
-    relative = policy.config.relative_actions and state is not None and state.shape[-1] == width
+    as_motion = policy.config.relative_actions or policy.config.action_dim is None
+    relative = as_motion and state is not None and state.shape[-1] == width
     config = replace(probe_config(policy.config), action_dim=width, relative_actions=relative)
     if actions is not None:
         unknown = ~torch.isfinite(actions).flatten(2).all(dim=-1)

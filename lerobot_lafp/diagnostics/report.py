@@ -312,7 +312,7 @@ def _level(name: str, value: float) -> int:
 def _probe_line(collected: Collected, numbers: dict[str, Any]) -> str:
     probe, dimensions = numbers["linear_probe"], numbers["latent_dimensions"]
     has_actions = bool(collected.labeled.any())
-    told = "the actions" if has_actions else "the changes of the state"
+    told = "the actions" + " relative to the state" * collected.relative if has_actions else "the changes of the state"
     said = "" if has_actions else "No actions in this dataset: "
     if probe is None:
         if has_actions:

@@ -44,13 +44,13 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_checkpoint(
     make_batch: Callable[..., dict[str, Any]], train: Callable[..., list[float]], tmp_path: Path
 ) -> Callable[..., Path]:
-    """``make_checkpoint(features, steps=1, **options)``: a policy after ``steps`` of training, saved."""
+    """``make_checkpoint(features, steps=1, actions=True, **options)``: a policy after ``steps`` of training, saved."""
 
-    def build(features: dict[str, PolicyFeature], steps: int = 1, **options: Any) -> Path:
-        outputs = {ACTION: PolicyFeature(FeatureType.ACTION, (2,))}
+    def build(features: dict[str, PolicyFeature], steps: int = 1, actions: bool = True, **options: Any) -> Path:
+        outputs = {ACTION: PolicyFeature(FeatureType.ACTION, (2,))} if actions else {}
         config = LAFPConfig(input_features=features, output_features=outputs, **{**TINY, **options})
         policy = LAFPPolicy(config)
-        train(policy, make_batch(config, size=12), steps=steps)
+        train(policy, make_batch(config, size=12, actions=actions), steps=steps)
         policy.save_pretrained(tmp_path / "checkpoint")
         return tmp_path / "checkpoint"
 
@@ -92,6 +92,16 @@ def test_three_lines_numbers_and_figure(
     assert numbers["structure"]["modes"] == "given"
     assert len(numbers["flow_time"]["distance_to_idm"]) == len(TAUS)
     assert (tmp_path / "out" / "probe.png").stat().st_size > 10_000
+
+
+def test_latents_of_film_are_held_against_motions(
+    two_way: Path, make_checkpoint: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A checkpoint that has not seen an action yet, on demonstrations whose actions are positions, as the states."""
+    checkpoint = make_checkpoint(IMAGE, stage="latent_action", actions=False)
+    assert LAFPConfig.from_pretrained(checkpoint).action_dim is None
+    assert main(command(checkpoint, two_way, tmp_path / "out", "--max_frames=60")) == 0
+    assert "the actions relative to the state" in capsys.readouterr().out.splitlines()[0]
 
 
 def test_stage_1_alone_on_video(

@@ -32,7 +32,7 @@ def main() -> None:
         "task": "robot_reach",
         "methods": methods,
         "reached_means": {"within_m": TOLERANCE, "for_s": HOLD_S},
-        "recorded": {"videos": size.videos, "labeled": size.labeled},
+        "recorded": {"videos": size.videos, "labeled": size.labeled, "targets_per_episode": size.targets},
         "training": {"steps": size.steps, "batch_size": size.batch_size},
         "seeds": {
             "training": json.loads(trained.read_text())["seed"],

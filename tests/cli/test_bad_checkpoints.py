@@ -45,7 +45,7 @@ def become(state: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> No
     state.update(other)
 
 
-def options(**changed: Any) -> Callable[[Path], Any]:
+def with_options(**changed: Any) -> Callable[[Path], Any]:
     def edit(folder: Path) -> None:
         config = json.loads((folder / CONFIG).read_text())
         (folder / CONFIG).write_text(json.dumps({**config, **changed}))
@@ -93,9 +93,12 @@ WRONG_OPTIONS = {
     "no config": (lose(CONFIG), f"{CONFIG} not found in"),
     "config cut": (write(CONFIG, "{"), f"{CONFIG} cannot be read"),
     "config of a list": (write(CONFIG, "[]"), f"{CONFIG} cannot be read (it holds no options)"),
-    "unknown": (options(wings=2), "The fields `wings` are not valid for LAFPConfig. The config.json of "),
-    "newer": (options(checkpoint_format=CHECKPOINT_FORMAT + 1), f"has format {CHECKPOINT_FORMAT + 1}, and the install"),
-    "no digest": (options(weights_digest=None), f"{CONFIG} has lost its `weights_digest`"),
+    "unknown": (with_options(wings=2), "The fields `wings` are not valid for LAFPConfig. The config.json of "),
+    "newer": (
+        with_options(checkpoint_format=CHECKPOINT_FORMAT + 1),
+        f"has format {CHECKPOINT_FORMAT + 1}, and the install",
+    ),
+    "no digest": (with_options(weights_digest=None), f"{CONFIG} has lost its `weights_digest`"),
 }
 WRONG_PROCESSORS = {
     "no preprocessor": (lose(BEFORE), f"{BEFORE} cannot be read"),

@@ -59,6 +59,7 @@ POLICY = [
     "--policy.num_latents=2",
     "--policy.n_action_steps=4",
     "--policy.pixel_target_size=24",
+    "--policy.random_shift=2",
     "--policy.hold_last_frame=true",
     "--policy.optimizer_lr=1e-3",
 ]

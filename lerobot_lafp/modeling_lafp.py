@@ -6,7 +6,7 @@ The only place where LeRobot's batch keys meet the tensors of the stage modules.
 
 import copy
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, Self, cast
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from .agreement import check_dataset, default_motion_weight, warn_of_idle_latents
 from .batch import TrainingBatch, read_batch
 from .building import build_limits, build_normalizer, build_stages, build_task_encoder
-from .checkpoint.card import model_card
+from .checkpoint.card import model_card, save_beside
 from .checkpoint.facts import facts_of_config, facts_of_dataset, facts_of_tensors
 from .checkpoint.fetching import fetched
 from .checkpoint.fingerprints import encoded_cameras, labels_record, refuse_stale_features, refuse_stale_labels
@@ -571,17 +571,22 @@ class LAFPPolicy(PreTrainedPolicy):
         dataset_meta: Any | None = None,
     ) -> ModelCard:
         """The card that goes to the Hub (`checkpoint/card.py`); see ``PreTrainedPolicy.generate_model_card``."""
+        runs = [{"dataset": {"repo_id": dataset_repo_id}}] if cfg is None else runs_before(cfg.to_dict())
+        return self._card(license, tags or (), runs, facts_of_dataset(dataset_meta))
+
+    def _card(
+        self,
+        license: str | None,
+        tags: Sequence[str] = (),
+        runs: Sequence[Mapping[str, Any]] = (),
+        dataset: Mapping[str, Any] | None = None,
+    ) -> ModelCard:
         # FSDP leaves buffers whole, while ``state_dict`` would wait for the other processes.
         facts = {**facts_of_config(self.config), **facts_of_tensors(self.config, dict(self.named_buffers()))}
-        return model_card(
-            {**facts, "made_with": installed_versions()},
-            self.config.repo_id,
-            license,
-            tags or (),
-            runs=[{"dataset": {"repo_id": dataset_repo_id}}] if cfg is None else runs_before(cfg.to_dict()),
-            dataset=facts_of_dataset(dataset_meta),
-        )
+        made = {"made_with": installed_versions()}
+        return model_card({**facts, **made}, self.config.repo_id, license, tags, runs, dataset)
 
     def _save_pretrained(self, save_directory: Path, state_dict: dict[str, Tensor] | None = None) -> None:
         with saved_whole(save_directory) as fresh:
             super()._save_pretrained(fresh, state_dict=state_dict)
+        save_beside(self._card(self.config.license, self.config.tags or ()), save_directory)

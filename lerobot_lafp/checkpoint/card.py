@@ -1,11 +1,13 @@
 """The model card of a checkpoint: what it is, from what, how well it did and how to use it; facts alone.
 
-What is not known is left out. ``lerobot-train`` writes one when it pushes to the Hub; ``lafp card`` writes one into any
-checkpoint, with what ``lerobot-eval`` and ``lafp probe`` found since.
+What is not known is left out. Every checkpoint is saved with one; ``lerobot-train`` writes a fuller one when it pushes
+to the Hub, and ``lafp card`` into any checkpoint, with what ``lerobot-eval`` and ``lafp probe`` found since.
 """
 
+import os
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
@@ -16,6 +18,8 @@ from .facts import limit_lines, lines
 from .history import commands
 
 CARD_NAME = "README.md"
+#: At the end of a card that nobody wrote or asked for, and that may be written over.
+SAVED = "<!-- Written when the checkpoint was saved. `lafp card` adds the commands, an evaluation and a probe. -->"
 _NAMES = {
     "trained": "stages trained",
     "chunk": "chunk",
@@ -75,6 +79,19 @@ def model_card(
     )
     body = _body(facts, name or "CHECKPOINT", runs, dataset or {}, evaluation, environment, probe)
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(body) + "\n")
+
+
+def save_beside(card: ModelCard, folder: Path) -> None:
+    """Write a card into a checkpoint that is being saved, unless somebody's own README is there."""
+    if is_replaceable(file := folder / CARD_NAME):
+        fresh = file.with_suffix(".saving")
+        fresh.write_text(f"{card}\n{SAVED}\n")
+        os.replace(fresh, file)
+
+
+def is_replaceable(file: Path) -> bool:
+    """Whether there is no card yet, or one that came about by itself."""
+    return not file.exists() or file.read_text().rstrip().endswith(SAVED)
 
 
 def _body(

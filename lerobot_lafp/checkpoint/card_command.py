@@ -9,7 +9,7 @@ from lerobot.configs.train import TRAIN_CONFIG_NAME
 from ..command_line import CommandParser, refuse_missing
 from ..evaluation import read_evaluation
 from ..runs import CommandError
-from .card import CARD_NAME, model_card
+from .card import CARD_NAME, is_replaceable, model_card
 from .history import runs_before
 from .inspection import inspect
 
@@ -47,7 +47,7 @@ def run_card(arguments: Sequence[str]) -> Path:
     if not found.sound:
         raise CommandError(f"{given.checkpoint} is not sound: {found.faults[0]}")
     file = given.checkpoint / CARD_NAME
-    if file.exists() and not given.overwrite:
+    if not is_replaceable(file) and not given.overwrite:
         raise CommandError(f"{file} exists. Add --overwrite to write it again.")
     train_config = given.checkpoint / TRAIN_CONFIG_NAME
     card = model_card(

@@ -5,6 +5,7 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
+    EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
@@ -34,20 +35,23 @@ def fetched(checkpoint: str | Path, revision: str | None = None, **options: Any)
     name = str(checkpoint)
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(_FILES), **options))
-    except RevisionNotFoundError as error:
-        raise FileNotFoundError(f"{name} has no revision {revision}: give a branch, tag or commit of it.") from error
-    except (HFValidationError, GatedRepoError, RepositoryNotFoundError) as error:
-        raise FileNotFoundError(
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise explained(name, error, revision) from error
+
+
+def explained(name: str, error: Exception, revision: str | None = None) -> OSError:
+    """Why ``name`` could not be had of the Hub, and the mend, for what the Hub's client raised."""
+    if isinstance(error, RevisionNotFoundError):
+        return FileNotFoundError(f"{name} has no revision {revision}: give a branch, tag or commit of it.")
+    if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+        return FileNotFoundError(f"{name} is a repository without config.json: it holds no policy.")
+    unknown = isinstance(error, (HFValidationError, GatedRepoError, RepositoryNotFoundError))
+    if unknown or (isinstance(error, HfHubHTTPError) and error.response.status_code == 401):
+        return FileNotFoundError(
             f"{name} is no folder here, and no repository of the Hub that may be read. Check the name; if it is "
             "private, log in with `hf auth login` or set HF_TOKEN."
-        ) from error
-    except LocalEntryNotFoundError as error:
-        raise ConnectionError(
-            f"{name} is not in the cache, and the Hub cannot be reached ({error.__cause__ or error}). Try again "
-            "later, or copy the checkpoint here and give its folder."
-        ) from error
-    except HfHubHTTPError as error:
-        status = error.response.status_code
-        if status == 401:
-            raise FileNotFoundError(f"The Hub refuses the token for {name}. Log in again: `hf auth login`.") from error
-        raise ConnectionError(f"The Hub cannot send {name} now (status {status}). Try again later.") from error
+        )
+    return ConnectionError(
+        f"{name} is not in the cache, and the Hub cannot be reached ({error.__cause__ or error}). Try again later, or "
+        "copy the checkpoint here and give its folder."
+    )

@@ -1,4 +1,4 @@
-"""A checkpoint's config.json that cannot be read, or has options that this version lacks: the cause and the mend."""
+"""A config.json that cannot be had or read, or has options that this version lacks: the cause and the mend."""
 
 import json
 from functools import wraps
@@ -7,14 +7,16 @@ from typing import Any, cast
 
 from draccus.utils import DecodingError
 from huggingface_hub.constants import CONFIG_NAME
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from lerobot.configs import PreTrainedConfig
 
 from ..configuration_lafp import LAFPConfig
+from .fetching import explained
 from .integrity import installed_versions, read_config
 
 
 def explain_unreadable_configurations() -> None:
-    """Add the mend to what ``PreTrainedConfig.from_pretrained`` raises for a LAFP checkpoint.
+    """Add the mend to what ``PreTrainedConfig.from_pretrained`` raises.
 
     LeRobot parses config.json before any code of a policy type runs, and its parser takes no decoder of a policy
     type's own: the only place left is around LeRobot's method. Nothing else of it changes.
@@ -29,6 +31,11 @@ def explain_unreadable_configurations() -> None:
             read_config(file)
         try:
             return cast(PreTrainedConfig, read(cls, pretrained_name_or_path, **options))
+        except (FileNotFoundError, HFValidationError, LocalEntryNotFoundError) as error:
+            of_hub = error if isinstance(error, (HFValidationError, LocalEntryNotFoundError)) else error.__cause__
+            if not isinstance(of_hub, (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError)):
+                raise
+            raise explained(str(pretrained_name_or_path), of_hub, options.get("revision")) from error
         except json.JSONDecodeError as error:
             raise ValueError(
                 f"The {CONFIG_NAME} of {pretrained_name_or_path} cannot be read ({error}). Its author has to push it "

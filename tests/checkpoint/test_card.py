@@ -23,6 +23,23 @@ def checkpoint(trained: Callable[..., LAFPPolicy], save: Callable[[LAFPPolicy], 
     return folder
 
 
+def test_every_checkpoint_is_saved_with_one(
+    trained: Callable[..., LAFPPolicy], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = trained("latent_action", STATE, FRONT, license="mit")
+    policy.save_pretrained(tmp_path)
+    card = ModelCard.load(tmp_path / "README.md")
+    assert card.data.license == "mit"
+    assert "| stages trained | latent_action 1 steps; it does not act yet |" in card.text
+    assert "## Training" not in card.text, "what is not known"
+    policy.stage_steps += 1
+    policy.save_pretrained(tmp_path)
+    assert "latent_action 2, latent_policy 1" in (tmp_path / "README.md").read_text(), "saved anew"
+    (tmp_path / "README.md").write_text("by hand")
+    policy.save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").read_text() == "by hand"
+
+
 def test_it_says_what_the_files_say_and_no_more(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lafp(["card", str(checkpoint)]) == 0
     assert capsys.readouterr().out.strip() == str(checkpoint / "README.md")

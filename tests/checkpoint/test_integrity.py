@@ -18,6 +18,7 @@ from lerobot.utils.constants import ACTION
 
 from lerobot_lafp import LAFPConfig, LAFPPolicy
 from lerobot_lafp.checkpoint import integrity
+from lerobot_lafp.checkpoint.card import CARD_NAME
 from lerobot_lafp.checkpoint.integrity import digest
 from lerobot_lafp.configuration_lafp import CHECKPOINT_FORMAT
 
@@ -39,7 +40,7 @@ def test_a_checkpoint_says_what_it_is(saved: Path) -> None:
     assert config["checkpoint_format"] == CHECKPOINT_FORMAT
     assert config["weights_digest"] == digest(saved / WEIGHTS)
     assert set(config["made_with"]) == {"lerobot_policy_lafp", "lerobot", "torch"}
-    assert sorted(f.name for f in saved.iterdir()) == [CONFIG, WEIGHTS]
+    assert sorted(f.name for f in saved.iterdir()) == [CARD_NAME, CONFIG, WEIGHTS]
 
 
 def test_what_it_says_is_of_the_file_and_not_of_the_policy_that_goes_on(saved: Path) -> None:
@@ -183,7 +184,7 @@ def test_what_is_killed_between_two_files_is_refused_and_saved_again(
     (saved / ".saving" / "more").touch()
     policy.save_pretrained(saved)
     assert LAFPPolicy.from_pretrained(saved).stage_steps.tolist() == [1, 1, 1]
-    assert sorted(f.name for f in saved.iterdir()) == [CONFIG, WEIGHTS]
+    assert sorted(f.name for f in saved.iterdir()) == [CARD_NAME, CONFIG, WEIGHTS]
 
 
 def test_a_full_disk_leaves_the_checkpoint_that_was_there(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

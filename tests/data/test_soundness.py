@@ -18,6 +18,7 @@ from lerobot_lafp.data import importing
 from lerobot_lafp.data.opening import load_dataset
 from lerobot_lafp.data.soundness import Depth, look_over
 from lerobot_lafp.envs.demonstrator import write_demonstrations
+from lerobot_lafp.runs import last_checkpoint, train
 from lerobot_lafp.stages import train_stages
 
 from ..executors import InProcess
@@ -256,8 +257,13 @@ def test_a_training_that_failed_names_what_is_wrong(
     damage: Callable[[Path, MakeVideo], str], filmed: Path, make_video: MakeVideo, tmp_path: Path
 ) -> None:
     says = damage(filmed, make_video)
-    options = ["--dataset.repo_id=local/filmed", f"--dataset.root={filmed}", f"--output_dir={tmp_path / 'run'}"]
+    data = ["--dataset.repo_id=local/filmed", f"--dataset.root={filmed}"]
+    options = [*data, "--policy.device=cpu", "--policy.push_to_hub=false", "--num_workers=0"]
     with pytest.raises(RuntimeError, match=rf"(?s)failed with status.*{re.escape(says)}") as error:
-        train_stages([*options, "--policy.device=cpu", "--policy.push_to_hub=false", "--num_workers=0"])
-    assert (damage is _cut_the_table) or "add --dataset.episodes=[0,2]" in str(error.value)
+        train_stages([*options, f"--output_dir={tmp_path / 'run'}"])
     assert not (tmp_path / "run" / "latent_action" / "checkpoints").exists()
+    if damage is not _cut_the_table:
+        skip = "--dataset.episodes=[0,2]"
+        assert skip in str(error.value)
+        train(tmp_path / "skipped", ["--policy.type=lafp", "--policy.stage=latent_action", *options, skip, "--steps=1"])
+        assert last_checkpoint(tmp_path / "skipped").is_dir()

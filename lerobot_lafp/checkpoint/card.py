@@ -177,11 +177,11 @@ def _use(facts: Mapping[str, Any], name: str, dataset: Mapping[str, Any], enviro
     yield "## Use\n"
     commands = ["pip install lerobot_policy_lafp"]
     if facts.get("acts"):
-        robot, simulated = dataset.get("robot_type"), [each for each in environment if each.startswith("--env.")]
-        if robot or not simulated:
-            commands.append(f"lerobot-rollout --policy.path={name} --robot.type={robot or '..'} --robot.port=..")
-        if simulated or not robot:
-            commands.append(f"lerobot-eval --policy.path={name} {' '.join(simulated) or '--env.type=..'}")
+        simulated = " ".join(each for each in environment if each.startswith("--env."))
+        commands.append(f"lerobot-eval --policy.path={name} {simulated or '--env.type=..'}")
+        if not simulated:
+            robot = dataset.get("robot_type") or ".."
+            commands.append(f"lerobot-rollout --policy.path={name} --robot.type={robot} --robot.port=..")
     else:
         yield "It does not act yet: train the stages that are left, the last of them on labelled demonstrations.\n"
         commands.append(f"lerobot-train --policy.path={name} --policy.stage=action_decoder --dataset.repo_id=..")

@@ -27,19 +27,31 @@ _OF_THE_RUN = ("steps", "batch_size", "seed")
 def runs_before(run: Run) -> list[Run]:
     """The ``train_config.json`` of the runs that led to this one, in order, as far as they are there, and its own.
 
-    A checkpoint says where the one that it began from lay. One that was resumed began from itself.
+    A checkpoint says where the one that it began from lay.
     """
-    runs, seen = [run], {_output(run)}
+    runs = [_as_begun(run)]
     while (path := (runs[0].get("policy") or {}).get("pretrained_path")) is not None:
         file = Path(path) / TRAIN_CONFIG_NAME
-        if not file.is_file():
+        if not file.is_file() or _lies_within(file, runs[0]):
             break
-        before = json.loads(file.read_text())
-        if _output(before) in seen:  # resumed
-            break
-        seen.add(_output(before))
-        runs.insert(0, before)
+        runs.insert(0, _as_begun(json.loads(file.read_text())))
     return runs
+
+
+def _as_begun(run: Run) -> Run:
+    """A run that was resumed says that it began from itself; its earlier checkpoints know better."""
+    policy = run.get("policy") or {}
+    if policy.get("pretrained_path") is None or not _lies_within(policy["pretrained_path"], run):
+        return run
+    for file in sorted(Path(str(run["output_dir"])).glob(f"checkpoints/*/pretrained_model/{TRAIN_CONFIG_NAME}")):
+        path = json.loads(file.read_text())["policy"].get("pretrained_path")
+        if path is None or not _lies_within(path, run):
+            return {**run, "policy": {**policy, "pretrained_path": path}}
+    return run
+
+
+def _lies_within(path: str | Path, run: Run) -> bool:
+    return Path(str(run.get("output_dir"))).absolute() in Path(path).absolute().parents
 
 
 def commands(runs: Sequence[Run]) -> Iterator[str]:
@@ -84,10 +96,6 @@ def _word(value: Any) -> str:
     """A value as one word of a command line."""
     text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
     return f"'{text}'" if set(text) & set(' {}"') else text
-
-
-def _output(run: Run) -> str:
-    return str(run.get("output_dir"))
 
 
 def _folder(run: Run) -> str:

@@ -9,6 +9,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from lerobot_lafp import LAFPPolicy
+from lerobot_lafp.checkpoint.history import commands, runs_before
 from lerobot_lafp.cli import main as lafp
 
 from ..conftest import FRONT, STATE
@@ -123,3 +124,27 @@ def test_lerobots_own_card_is_ours(
     assert ("It does not act yet" in card.text) == (stage == "latent_action")
     if stage == "joint":
         assert "lerobot-rollout --policy.path=me/lafp_pick --robot.type=so100_follower" in card.text
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_the_runs_before_are_found(resumed: bool, tmp_path: Path) -> None:
+    """A run that was resumed gives its own checkpoint as what it began from."""
+
+    def saved(name: str, step: str, began_from: Path | None) -> Path:
+        folder = tmp_path / name / "checkpoints" / step / "pretrained_model"
+        folder.mkdir(parents=True)
+        policy = {"stage": name, "pretrained_path": None if began_from is None else str(began_from)}
+        run = {"output_dir": str(tmp_path / name), "policy": policy, "dataset": {"repo_id": "me/pick"}, "steps": 9}
+        (folder / "train_config.json").write_text(json.dumps(run))
+        return folder
+
+    first = saved("latent_action", "000002", None)
+    last = saved("latent_policy", "000002", first)
+    if resumed:
+        last = saved("latent_policy", "000009", last)
+    runs = runs_before(json.loads((last / "train_config.json").read_text()))
+    assert [run["policy"]["stage"] for run in runs] == ["latent_action", "latent_policy"]
+    assert [command.split()[1] for command in commands(runs)] == [
+        "--policy.type=lafp",
+        "--policy.path=outputs/latent_action/checkpoints/last/pretrained_model",
+    ]

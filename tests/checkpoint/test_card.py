@@ -90,9 +90,10 @@ def test_what_was_found_since_is_added(checkpoint: Path, tmp_path: Path) -> None
 def test_what_is_no_finding_is_an_error(
     arguments: list[str], says: str, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    before = (checkpoint / "README.md").read_text()
     assert lafp(["card", str(checkpoint), *arguments]) == 1
     assert says in capsys.readouterr().err
-    assert not (checkpoint / "README.md").exists()
+    assert (checkpoint / "README.md").read_text() == before
 
 
 def test_a_card_that_is_there_and_a_checkpoint_that_is_not_sound(

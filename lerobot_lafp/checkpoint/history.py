@@ -57,6 +57,7 @@ def _lies_within(path: str | Path, run: Run) -> bool:
 def commands(runs: Sequence[Run]) -> Iterator[str]:
     """``lerobot-train`` of every run in order, with the options that differ from the defaults or the run before."""
     before: Run | None = None
+    defaults = {field.name: field.default for field in fields(TrainPipelineConfig)}
     for run in runs:
         policy = run["policy"]
         start = _checkpoint_of(before) if before is not None else policy.get("pretrained_path")
@@ -71,7 +72,6 @@ def commands(runs: Sequence[Run]) -> Iterator[str]:
             options.append("--dataset.root=outputs/labels")
         if data.get("episodes"):
             options.append(f"--dataset.episodes={_word(data['episodes'])}")
-        defaults = {field.name: field.default for field in fields(TrainPipelineConfig)}
         options += [f"--{name}={run[name]}" for name in _OF_THE_RUN if name in run and run[name] != defaults[name]]
         yield " ".join(["lerobot-train", *options, "--policy.push_to_hub=false", f"--output_dir={_folder(run)}"])
         before = run

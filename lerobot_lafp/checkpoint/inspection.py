@@ -78,20 +78,20 @@ def inspect(folder: Path) -> Inspection:
     """Look at the checkpoint in ``folder``."""
     facts: dict[str, Any] = {}
     faults: list[str] = []
-    config = _read_config(folder, facts, faults)
-    tensors = _read_weights(folder, facts, faults)
+    try:
+        saved = read_config(folder / CONFIG_NAME)
+    except ValueError as error:
+        saved = None
+        faults.append(str(error))
+    config = None if saved is None else _read_config(folder, saved, facts, faults)
+    tensors = _read_weights(folder, saved, facts, faults)
     if config is not None and tensors:
         _hold_together(config, tensors, facts, faults)
     faults += faults_of_processors(folder)
     return Inspection(facts, tuple(faults))
 
 
-def _read_config(folder: Path, facts: dict[str, Any], faults: list[str]) -> LAFPConfig | None:
-    try:
-        saved = read_config(folder / CONFIG_NAME)
-    except ValueError as error:
-        faults.append(str(error))
-        return None
+def _read_config(folder: Path, saved: Mapping[str, Any], facts: dict[str, Any], faults: list[str]) -> LAFPConfig | None:
     facts["type"] = saved.get("type")
     if saved.get("type") != LAFPConfig.get_choice_name(LAFPConfig):
         faults.append(f"It is no LAFP checkpoint, but one of policy type {saved.get('type')}.")
@@ -121,7 +121,9 @@ def _read_config(folder: Path, facts: dict[str, Any], faults: list[str]) -> LAFP
     return config
 
 
-def _read_weights(folder: Path, facts: dict[str, Any], faults: list[str]) -> dict[str, Tensor]:
+def _read_weights(
+    folder: Path, saved: Mapping[str, Any] | None, facts: dict[str, Any], faults: list[str]
+) -> dict[str, Tensor]:
     file = folder / SAFETENSORS_SINGLE_FILE
     try:
         with safe_open(file, framework="pt") as opened:
@@ -135,7 +137,8 @@ def _read_weights(folder: Path, facts: dict[str, Any], faults: list[str]) -> dic
         "bytes": file.stat().st_size,
     }
     try:
-        facts["weights"]["verified"] = refuse_altered(file, read_config(file.with_name(CONFIG_NAME)))
+        if saved is not None:
+            facts["weights"]["verified"] = refuse_altered(file, saved)
     except ValueError as error:
         faults.append(str(error))
     wrong = [

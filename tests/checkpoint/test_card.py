@@ -24,9 +24,7 @@ def checkpoint(trained: Callable[..., LAFPPolicy], save: Callable[[LAFPPolicy], 
     return folder
 
 
-def test_every_checkpoint_is_saved_with_one(
-    trained: Callable[..., LAFPPolicy], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_checkpoint_is_saved_with_one(trained: Callable[..., LAFPPolicy], tmp_path: Path) -> None:
     policy = trained("latent_action", STATE, FRONT, license="mit")
     policy.save_pretrained(tmp_path)
     card = ModelCard.load(tmp_path / "README.md")

@@ -198,7 +198,7 @@ class LAFPConfig(PreTrainedConfig):
 
         checkpoint_format: Of a checkpoint, written when it is saved: which format it has (``CHECKPOINT_FORMAT``).
         weights_digest: Likewise: the SHA-256 of ``model.safetensors``, against which it is held when it is loaded.
-        options_digest: Likewise: the SHA-256 of all other options; one that was changed since is warned of.
+        options_digest: Likewise: the SHA-256 of all else in config.json; what was changed since is warned of.
         made_with: Likewise: package -> version.
 
         optimizer_lr: Peak learning rate of AdamW. Unset: the stage's own (``DEFAULT_LR``).

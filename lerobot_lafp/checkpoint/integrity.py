@@ -1,8 +1,8 @@
 """A checkpoint is what was saved, or it is refused: its format, the digest of its weights, files that are whole.
 
-``config.json`` says which format the checkpoint has, the SHA-256 of ``model.safetensors`` (the Hub shows the same) and
-of its own options, and the versions it was made with. All are written when it is saved, and are of the files, not of a
-policy in memory.
+``config.json`` says which format the checkpoint has, the versions it was made with, the SHA-256 of
+``model.safetensors`` (the Hub shows the same) and of all that it says itself. These are written when it is saved, and
+are of the files, not of a policy in memory.
 """
 
 import hashlib
@@ -51,8 +51,8 @@ def seal(folder: Path) -> None:
     config = json.loads(file.read_text())
     config["checkpoint_format"] = CHECKPOINT_FORMAT
     config["weights_digest"] = digest(folder / SAFETENSORS_SINGLE_FILE)
-    config["options_digest"] = options_digest(config)
     config["made_with"] = installed_versions()
+    config["options_digest"] = options_digest(config)
     file.write_text(json.dumps(config, indent=4))
 
 
@@ -68,8 +68,8 @@ def digest(file: Path) -> str:
 
 
 def options_digest(saved: Mapping[str, Any]) -> str:
-    """SHA-256 of the options in a ``config.json``, in hexadecimal, however they are laid out there."""
-    options = {name: value for name, value in saved.items() if name not in SEALS}
+    """SHA-256 of all else in a ``config.json``, in hexadecimal, however it is laid out there."""
+    options = {name: value for name, value in saved.items() if name != "options_digest"}
     return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
 
 

@@ -27,6 +27,7 @@ _COMMANDS = {
     "lerobot-train": "lerobot.scripts.lerobot_train",
     "lerobot-eval": "lerobot.scripts.lerobot_eval",
     "lerobot-rollout": "lerobot.scripts.lerobot_rollout",
+    "lerobot-edit-dataset": "lerobot.scripts.lerobot_edit_dataset",
 }
 
 
@@ -35,10 +36,10 @@ class CommandError(RuntimeError):
 
 
 def run_command(command: str, arguments: Sequence[str], log: Path | None = None) -> None:
-    """Run ``lerobot-train``, ``lerobot-eval`` or ``lerobot-rollout`` in a child process.
+    """Run one of LeRobot's commands in a child process.
 
     Args:
-        command: Its name.
+        command: Its name, as in ``lerobot-train``.
         arguments: What follows the name on the command line.
         log: File that its output is appended to. Unset: the terminal, progress bars included.
 

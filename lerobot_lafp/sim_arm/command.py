@@ -17,9 +17,10 @@ interrupt it. LeRobot's own driver runs against it, and what it prints at the st
 lerobot-teleoperate or lerobot-rollout. FILE is the arm's calibration as LeRobot keeps it (the arm is set to it; where
 there is none yet, one is written). Two arms for bi_so_follower are two such commands.
 
-The arm has a target to reach with its tip: red in the picture of the camera {type: sim_arm, port: PATH}, and known to
-the teleoperator --teleop.type=sim_arm --teleop.port=PATH, which goes there. Back at home and at rest, the arm gets
-another target; N seeds them. --log gets a line of JSON a target: whether it was reached, when, and how nearly.
+The arm has a target to reach with its tip: red in the pictures of its cameras {type: sim_arm, port: PATH, view: VIEW},
+where VIEW is front or side, and known to the teleoperator --teleop.type=sim_arm --teleop.port=PATH, which goes there.
+Back at home and at rest, the arm gets another target; N seeds them. --log gets a line of JSON a target: whether it was
+reached, when, and how nearly.
 """
 
 

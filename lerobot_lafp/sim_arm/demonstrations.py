@@ -1,7 +1,9 @@
 """Demonstrations on an arm, recorded by LeRobot's own loop: robot, teleoperator, dataset (`lerobot_record.py`)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from lerobot.cameras import CameraConfig
 from lerobot.datasets import LeRobotDataset, aggregate_pipeline_dataset_features, create_initial_features
 from lerobot.processor import make_default_processors
 from lerobot.robots.so_follower import SO100Follower, SO100FollowerConfig
@@ -28,6 +30,7 @@ def record_demonstrations(
     targets: int = 1,
     side: int = 64,
     seed: int = 0,
+    views: Sequence[str] = ("front",),
 ) -> None:
     """Record an emulated arm that brings its tip to one target after the other.
 
@@ -42,14 +45,15 @@ def record_demonstrations(
         fps: Frames and commands a second.
         seconds: For a target; of that the teleoperator takes up to 1.6 to get there.
         targets: Of an episode; the next one is there when the time for one is over.
-        side: Of the camera's picture, in pixels.
+        side: Of the cameras' pictures, in pixels.
         seed: Of targets, and of the ways to them.
+        views: Of the cameras, which are called like them.
     """
-    camera = SimArmCameraConfig(port=str(port), width=side, height=side, fps=fps)
+    cameras: dict[str, CameraConfig] = {
+        view: SimArmCameraConfig(port=str(port), view=view, width=side, height=side, fps=fps) for view in views
+    }
     robot = SO100Follower(
-        SO100FollowerConfig(
-            id=calibration.stem, port=str(port), calibration_dir=calibration.parent, cameras={"front": camera}
-        )
+        SO100FollowerConfig(id=calibration.stem, port=str(port), calibration_dir=calibration.parent, cameras=cameras)
     )
     teleoperator = SimArmTeleoperator(SimArmTeleoperatorConfig(port=str(port), seed=seed))
     processors = make_default_processors()

@@ -36,9 +36,9 @@ def test_from_demonstrations_to_rollouts(tmp_path: Path, monkeypatch: pytest.Mon
         recorded = LeRobotDatasetMetadata(f"local/rollout_{name}", root=tmp_path / f"recorded_{name}_0")
         assert recorded.total_episodes == 2
         assert recorded.total_frames > 60
-    film = LeRobotDatasetMetadata("local/video", root=tmp_path / "video")
+    film = LeRobotDatasetMetadata("local/film", root=tmp_path / "film")
     assert film.total_episodes == 3
     assert not {"action", "observation.state"} & set(film.features)
     config = json.loads((example.last_checkpoint(tmp_path / "lafp" / "action_decoder") / "config.json").read_text())
-    assert config["latent_features"] == [example.CAMERA], "it acts on the picture"
+    assert config["latent_features"] == [f"observation.images.{view}" for view in example.VIEWS], "it acts on pictures"
     assert example.run(tmp_path, example.SMOKE) == done, "nothing is done twice"

@@ -36,6 +36,21 @@ def test_the_camera_sees_the_arm_move_and_the_target(served: SimArm, tmp_path: P
     assert not camera.is_connected
 
 
+def test_every_view_sees_the_arm_move(served: SimArm, tmp_path: Path) -> None:
+    port = str(tmp_path / "arm")
+    cameras = make_cameras_from_configs({view: SimArmCameraConfig(port=port, view=view) for view in ("front", "side")})
+    for camera in cameras.values():
+        camera.connect()
+    pictures = {view: camera.read() for view, camera in cameras.items()}
+    assert not np.array_equal(pictures["front"], pictures["side"])
+    served.servos[1].place(served.servos[1].position + 200)
+    for view, camera in cameras.items():
+        assert not np.array_equal(pictures[view], camera.read())
+        camera.disconnect()
+    with pytest.raises(ValueError, match="no view 'below': take one of front, side"):
+        SimArmCameraConfig(port=port, view="below")
+
+
 def test_a_frozen_camera_shows_what_it_saw(served: SimArm, tmp_path: Path) -> None:
     (camera,) = make_cameras_from_configs({"front": SimArmCameraConfig(port=str(tmp_path / "arm"))}).values()
     camera.connect()

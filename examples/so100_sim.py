@@ -4,10 +4,10 @@
     python examples/so100_sim.py --smoke                  # a few minutes; the path is the same, the arm learns nothing
 
 An arm reaches for a red ball, which is then put elsewhere, four times an episode, before two cameras. A hundred and
-twenty episodes are filmed, of ten more the commands are known, too. LAFP learns latent actions and the policy from the film and the decoder
-from the ten; the rival, the same flow directly on actions, has the ten alone. Both then drive the arm through
-`lerobot-rollout`, every command over the servos' wire, and the arm itself says whether it reached its target. The same
-command goes on where an interrupted one stopped.
+twenty episodes are filmed, of ten more the commands are known, too. LAFP learns latent actions and the policy from the
+film and the decoder from the ten; the rival, the same flow directly on actions, has the ten alone. Both then drive the
+arm through `lerobot-rollout`, every command over the servos' wire, and the arm itself says whether it reached its
+target. The same command goes on where an interrupted one stopped.
 """
 
 import argparse

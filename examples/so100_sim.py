@@ -26,8 +26,7 @@ from lerobot_lafp.sim_arm.control import ControlServer, socket_of
 from lerobot_lafp.sim_arm.demonstrations import TASK, record_demonstrations
 
 FPS, SIDE = 15, 32
-#: One camera alone sees badly what moves towards it: with `front` only, the latents told of the elbow and the wrist
-#: too little to decode them.
+#: What moves towards one camera, which hardly sees it, is seen by the other.
 VIEWS = ("front", "side")
 #: For a target, when recording.
 SECONDS = 2.0

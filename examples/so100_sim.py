@@ -178,8 +178,8 @@ def run(output: Path, size: Size) -> dict[str, list[dict[str, Any]]]:
     output = output.absolute()
     output.mkdir(parents=True, exist_ok=True)
     record(output, size)
-    checkpoints = {"lafp": train_lafp(output, size), "few_labels": train_rival(output, size)}
-    return {name: roll_out(output, name, checkpoint, size.rollouts) for name, checkpoint in checkpoints.items()}
+    methods = {"lafp": train_lafp, "few_labels": train_rival}
+    return {name: roll_out(output, name, trained(output, size), size.rollouts) for name, trained in methods.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -44,7 +44,7 @@ class Size:
     rollouts: int = 50
     steps: tuple[int, int, int] = (2500, 6000, 1500)
     batch_size: int = 64
-    workers: int = 1
+    workers: int = 2
 
     @property
     def training(self) -> list[str]:

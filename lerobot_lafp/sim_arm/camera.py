@@ -1,6 +1,6 @@
 """A LeRobot camera that sees the emulated arm (`lerobot/cameras/camera.py`)."""
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from lerobot.cameras import Camera
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .config_camera import SimArmCameraConfig
 from .control import ControlClient
-from .picture import View, draw
+from .picture import draw
 
 
 class SimArmCamera(Camera):
@@ -53,8 +53,7 @@ class SimArmCamera(Camera):
         state = self._arm.ask("state")
         if self._last is None or not state["frozen"]:
             size = self.config.height or 0, self.config.width or 0
-            view = cast(View, self.config.view)
-            self._last = draw(np.array(state["points"]), np.array(state["target"]), *size, view)
+            self._last = draw(np.array(state["points"]), np.array(state["target"]), *size, self.config.view)
         return self._last.copy()
 
     def async_read(self, timeout_ms: float = 200) -> NDArray[np.uint8]:

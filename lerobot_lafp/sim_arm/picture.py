@@ -1,14 +1,11 @@
 """What a camera at the table sees: the arm as coloured links, the target, and the shadows of both."""
 
-from typing import Literal
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from .kinematics import Vector
 
-View = Literal["front", "side"]
 #: View -> where its camera stands and what it looks at, in metres.
 VIEWS = {
     "front": (np.array([0.62, -0.30, 0.50]), np.array([0.12, 0.0, 0.08])),
@@ -24,7 +21,7 @@ TARGET_RADIUS = 0.018
 OVERSAMPLING = 3
 
 
-def draw(points: Vector, target: Vector | None, height: int, width: int, view: View = "front") -> NDArray[np.uint8]:
+def draw(points: Vector, target: Vector | None, height: int, width: int, view: str = "front") -> NDArray[np.uint8]:
     """The scene as an RGB image (height, width, 3).
 
     Args:
@@ -32,7 +29,7 @@ def draw(points: Vector, target: Vector | None, height: int, width: int, view: V
         target: (3,) in metres; none: no target.
         height: In pixels.
         width: In pixels.
-        view: Whose camera.
+        view: Whose camera, one of ``VIEWS``.
     """
     size = np.array([width, height]) * OVERSAMPLING
     image = np.full((size[1], size[0], 3), TABLE, dtype=np.uint8)
@@ -47,7 +44,7 @@ def draw(points: Vector, target: Vector | None, height: int, width: int, view: V
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 
-def _project(image: NDArray[np.uint8], view: View, point: Vector) -> tuple[tuple[int, int], float]:
+def _project(image: NDArray[np.uint8], view: str, point: Vector) -> tuple[tuple[int, int], float]:
     """Pixel of a point, and pixels a metre there."""
     eye, looks_at = VIEWS[view]
     forwards = looks_at - eye
@@ -62,12 +59,12 @@ def _project(image: NDArray[np.uint8], view: View, point: Vector) -> tuple[tuple
 
 
 def _line(
-    image: NDArray[np.uint8], view: View, a: Vector, b: Vector, colour: tuple[int, int, int], thickness: float
+    image: NDArray[np.uint8], view: str, a: Vector, b: Vector, colour: tuple[int, int, int], thickness: float
 ) -> None:
     (start, near), (end, far) = _project(image, view, a), _project(image, view, b)
     cv2.line(image, start, end, colour, max(1, round(thickness * (near + far) / 2)), cv2.LINE_AA)
 
 
-def _disc(image: NDArray[np.uint8], view: View, centre: Vector, colour: tuple[int, int, int], radius: float) -> None:
+def _disc(image: NDArray[np.uint8], view: str, centre: Vector, colour: tuple[int, int, int], radius: float) -> None:
     at, scale = _project(image, view, centre)
     cv2.circle(image, at, max(1, round(radius * scale)), colour, cv2.FILLED, cv2.LINE_AA)

@@ -54,18 +54,20 @@ class Size:
 
 SMOKE = Size(videos=3, labeled=2, targets=2, rollouts=2, steps=(2, 2, 2), batch_size=4, workers=0)
 
-#: What a policy is, beside LAFP's defaults: it acts on the pictures alone, and says where to go from where the arm is.
+#: What a policy is, beside LAFP's defaults.
 POLICY = [
     "--policy.type=lafp",
     "--policy.device=cpu",
     "--policy.horizon=8",
     "--policy.num_latents=2",
-    "--policy.n_action_steps=4",
     "--policy.pixel_target_size=24",
     "--policy.random_shift=1",
     "--policy.hold_last_frame=true",
     "--policy.optimizer_lr=1e-3",
 ]
+#: How it acts: it says where to go from where the arm is, and goes through with a chunk, as one picture does not tell
+#: how fast the arm moves already.
+ACTING = ["--policy.relative_actions=true", "--policy.n_action_steps=8"]
 
 
 @contextmanager
@@ -117,14 +119,14 @@ def train_lafp(output: Path, size: Size) -> Path:
     train(stage[1], [*second, *size.training])
     demonstrations = ["--dataset.repo_id=local/demonstrations", f"--dataset.root={output / 'demonstrations'}"]
     third = [f"--policy.path={last_checkpoint(stage[1])}", "--policy.stage=action_decoder", *demonstrations]
-    train(stage[2], [*third, "--policy.relative_actions=true", f"--steps={size.steps[2]}", *size.training])
+    train(stage[2], [*third, *ACTING, f"--steps={size.steps[2]}", *size.training])
     return last_checkpoint(stage[2])
 
 
 def train_rival(output: Path, size: Size) -> Path:
     """The same flow directly on the actions of the demonstrations, for as many steps as LAFP's policy."""
     demonstrations = ["--dataset.repo_id=local/demonstrations", f"--dataset.root={output / 'demonstrations'}"]
-    options = ["--policy.latent_source=actions", "--policy.relative_actions=true", f"--steps={size.steps[1]}"]
+    options = ["--policy.latent_source=actions", *ACTING, f"--steps={size.steps[1]}"]
     train(output / "few_labels", [*POLICY, *options, *demonstrations, *size.training])
     return last_checkpoint(output / "few_labels")
 

@@ -119,7 +119,8 @@ def train_lafp(output: Path, size: Size) -> Path:
     train(stage[1], [*second, *size.training])
     demonstrations = ["--dataset.repo_id=local/demonstrations", f"--dataset.root={output / 'demonstrations'}"]
     third = [f"--policy.path={last_checkpoint(stage[1])}", "--policy.stage=action_decoder", *demonstrations]
-    train(stage[2], [*third, *ACTING, f"--steps={size.steps[2]}", *size.training])
+    third += [*ACTING, "--policy.decoder_state=true"]
+    train(stage[2], [*third, f"--steps={size.steps[2]}", *size.training])
     return last_checkpoint(stage[2])
 
 

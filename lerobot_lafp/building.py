@@ -152,11 +152,9 @@ def _latent_policy(config: LAFPConfig, encoder: ObservationEncoder, chunk_shape:
 
 
 def _decoder_obs_dim(config: LAFPConfig, num_tokens: int) -> int:
-    """Width of what the decoder reads beside latents: the history's tokens, and states new in stage 3."""
-    if not config.decoder_observation:
-        return 0
-    extra = sum(torch.Size(shape).numel() for shape in config.decoder_vector_shapes.values())
-    return config.n_obs_steps * num_tokens * config.token_dim + extra
+    """Width of what the decoder reads beside latents: the history's tokens, and states."""
+    tokens = config.n_obs_steps * num_tokens * config.token_dim if config.decoder_observation else 0
+    return tokens + sum(torch.Size(shape).numel() for shape in config.decoder_states.values())
 
 
 def _vit(config: LAFPConfig, load: bool) -> FrozenViT:

@@ -173,6 +173,8 @@ class LAFPConfig(PreTrainedConfig):
             place of the interpolation (ours).
         interpolation_steps: From ``(z_tau, tau)``, ``one_call`` of the network or the ``remaining`` Euler steps.
         decoder_observation: Give the decoder the observation tokens, and states that appear in stage 3.
+        decoder_state: Give the decoder ``observation.state`` without the tokens, which a few demonstrations do not
+            cover: what a command does to a latent depends on where the arm is.
         decoder_dim: Hidden width of the decoder, a three-layer MLP (paper).
         finetune_policy: Let the decoder's loss train the policy too (paper's "LAFP fine-tuned"). Needs a decoder that
             is trained on what the policy makes: ``decoder_input`` ``interpolation`` or ``direct``.
@@ -287,6 +289,7 @@ class LAFPConfig(PreTrainedConfig):
     interpolation_idm_share: float = 0.0
     interpolation_steps: Literal["one_call", "remaining"] = "one_call"
     decoder_observation: bool = False
+    decoder_state: bool = False
     decoder_dim: int = 256
     finetune_policy: bool = False
 
@@ -630,6 +633,13 @@ class LAFPConfig(PreTrainedConfig):
         return {k: s for k, s in self._vector_features.items() if not self._is_latent_feature(k)}
 
     @property
+    def decoder_states(self) -> dict[str, tuple[int, ...]]:
+        """States that the decoder is given beside what it sees through the policy's tokens -> shape."""
+        if self.decoder_observation:
+            return self.decoder_vector_shapes
+        return {k: s for k, s in self._vector_features.items() if self.decoder_state and k == OBS_STATE}
+
+    @property
     def _vector_features(self) -> dict[str, tuple[int, ...]]:
         kinds = (FeatureType.STATE, FeatureType.ENV)
         return {k: tuple(ft.shape) for k, ft in (self.input_features or {}).items() if ft.type in kinds}
@@ -656,6 +666,10 @@ class LAFPConfig(PreTrainedConfig):
                 f"{f' ({self.action_names})' if self.action_names else ''}. Use the dataset or environment it was "
                 "trained for, or train stage action_decoder from a checkpoint of stage latent_policy that has "
                 "not seen actions of another width (--policy.action_dim=null)."
+            )
+        if self.decoder_state and self.stage in ("joint", "action_decoder") and OBS_STATE not in self._vector_features:
+            raise ValueError(
+                f"`decoder_state` needs `{OBS_STATE}`, and the dataset has none. Set --policy.decoder_state=false."
             )
         if self.relative_actions:
             self._check_relative_actions(width if width is not None else self.action_dim)
@@ -720,7 +734,8 @@ class LAFPConfig(PreTrainedConfig):
         if self.stage == "action_decoder":
             for key, feature in features.items():
                 is_state = key.startswith("observation.") and feature["dtype"] not in ("image", "video", "string")
-                read = self.decoder_observation or (self.relative_actions and key == OBS_STATE)
+                own_state = key == OBS_STATE and (self.relative_actions or self.decoder_state)
+                read = self.decoder_observation or own_state
                 if is_state and read and key not in self.input_features:
                     self.input_features[key] = PolicyFeature(FeatureType.STATE, tuple(feature["shape"]))
 

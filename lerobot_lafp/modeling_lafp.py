@@ -294,10 +294,10 @@ class LAFPPolicy(PreTrainedPolicy):
         return torch.where(as_it_is[:, None, None], z_idm, aligned)
 
     def _decoder_observation(self, tokens: Tensor, history: Observation) -> Tensor | None:
-        if not self.config.decoder_observation:
-            return None
-        extra = [history[key][:, -1] for key in self.config.decoder_vector_shapes]
-        return torch.cat([tokens.flatten(1), *extra], dim=-1)
+        """What the decoder reads beside latents, (B, O)."""
+        read = [tokens.flatten(1)] if self.config.decoder_observation else []
+        read += [history[key][:, -1] for key in self.config.decoder_states]
+        return torch.cat(read, dim=-1) if read else None
 
     def _action_flow_losses(self, data: TrainingBatch) -> dict[str, Tensor]:
         """``latent_source=actions``: the flow on labelled action chunks themselves."""

@@ -326,6 +326,21 @@ def test_a_state_that_appears_in_stage_three_is_for_the_decoder_alone(make_confi
     assert list(config.camera_shapes) == [FRONT]
 
 
+def test_the_state_may_be_all_that_the_decoder_is_given(make_config: Callable[..., LAFPConfig]) -> None:
+    config = make_config(FRONT, stage="latent_action", actions=False, decoder_state=True)
+    config.set_dataset_feature_metadata({FRONT: image()})
+    config.validate_features()  # the video has none, nor needs it
+    config.stage = "action_decoder"
+    config.set_dataset_feature_metadata({FRONT: image(), "observation.extra": state(3), "action": action()})
+    with pytest.raises(ValueError, match=r"`decoder_state` needs `observation.state`.*--policy.decoder_state=false"):
+        config.validate_features()
+    config.set_dataset_feature_metadata({FRONT: image(), STATE: state(), "action": action()})
+    config.validate_features()
+    assert config.decoder_states == config.decoder_vector_shapes == {STATE: (2,)}
+    config = make_config(STATE, ENV_STATE, decoder_state=True)
+    assert config.decoder_states == {STATE: (2,)}
+
+
 def test_states_and_cameras_are_told_apart(make_config: Callable[..., LAFPConfig]) -> None:
     config = make_config(STATE, ENV_STATE, FRONT)
     assert config.vector_shapes == {STATE: (2,), ENV_STATE: (5,)}

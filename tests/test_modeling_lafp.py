@@ -205,6 +205,7 @@ def test_every_stage_has_its_losses(stage: str, parts: set[str], trained: Build,
         ((FRONT,), {"vision_encoder": "resnet18", "image_target": "features", "bottleneck": "vq"}),
         ((STATE,), {"policy_head": "bc"}),
         ((STATE, FRONT), {"idm_input": "difference", "motion_weight": 0.5}),
+        ((STATE, FRONT), {"image_target": "pixels", "decoder_state": True}),
     ],
 )
 @pytest.mark.parametrize("stage", ["joint", *STAGES])
@@ -892,11 +893,12 @@ def run_stage(
     return run
 
 
+@pytest.mark.parametrize("option", ["decoder_observation", "decoder_state"])
 def test_stages_on_datasets_with_and_without_actions(
-    run_stage: Callable[..., LAFPPolicy], make_config: Callable[..., LAFPConfig], make_observation: Batches
+    option: str, run_stage: Callable[..., LAFPPolicy], make_config: Callable[..., LAFPConfig], make_observation: Batches
 ) -> None:
     """Traps 1, 2, 3 and 7: labels, then video alone, then labels with other statistics and one more state."""
-    first = make_config(ENV_STATE, stage="latent_action", decoder_observation=True)
+    first = make_config(ENV_STATE, stage="latent_action", **{option: True})
     first.input_features = {}
     policy = run_stage(None, first, "latent_action", mean=3.0, env=5, action=2)
     policy = run_stage(policy, first, "latent_policy", mean=-1.0, env=5)

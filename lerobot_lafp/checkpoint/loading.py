@@ -67,7 +67,7 @@ _FIXED_OPTIONS = (
         "task_encoder",
         "text_model",
     ],
-    ["decoder_observation", "decoder_dim", "relative_actions"],
+    ["decoder_observation", "decoder_state", "decoder_dim", "relative_actions"],
 )
 
 

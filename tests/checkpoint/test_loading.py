@@ -167,6 +167,7 @@ def test_a_damaged_file_is_an_error_in_words(
         ("latent_action", "latent_policy", {"policy_dim": 24, "policy_network": "transformer"}),
         ("latent_action", "latent_policy", {"ema_decay": 0.0, "decoder_dim": 8}),
         ("latent_policy", "action_decoder", {"decoder_dim": 24, "decoder_observation": True}),
+        ("latent_policy", "action_decoder", {"decoder_state": True}),
     ],
 )
 def test_options_of_a_stage_that_is_not_trained_yet_may_change(
@@ -204,6 +205,7 @@ def test_options_of_a_stage_that_is_not_trained_yet_may_change(
         ("action_decoder", {"relative_actions": True}),
         ("action_decoder", {"decoder_dim": 24}),
         ("action_decoder", {"decoder_observation": True}),
+        ("action_decoder", {"decoder_state": True}),
     ],
 )
 def test_options_of_a_trained_stage_may_not(

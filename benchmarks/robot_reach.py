@@ -50,7 +50,8 @@ def main() -> None:
         "provenance": provenance(),
     }
     path = write_result("robot_reach", result)
-    film = LeRobotDataset("local/rollout_lafp", root=max(OUTPUT.glob("recorded_lafp_*")), episodes=[0])
+    last = max(OUTPUT.glob("recorded_lafp_*"), key=lambda root: int(root.name.rsplit("_", 1)[1]))
+    film = LeRobotDataset("local/rollout_lafp", root=last, episodes=[0])
     draw(PICTURE, methods, film, example["VIEWS"])
     for name, found in methods.items():
         print(f"{name}: reached {found['reached']}")

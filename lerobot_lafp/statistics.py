@@ -7,6 +7,10 @@ from .distributed import bounds, moments
 
 #: Below this, a dimension counts as constant and is only centred, never blown up.
 MIN_SCALE = 1e-6
+#: A joint that a demonstrator held still trembles by an encoder's tick, and a policy that acts moves it by several.
+#: Told in deviations of that tremble, it would drown all else: no dimension of a state counts as finer than this share
+#: of the widest.
+LEAST_STATE_SHARE = 0.03
 
 
 def _safe_scale(scale: Tensor) -> Tensor:
@@ -19,7 +23,10 @@ def at_least_share(scale: Tensor, share: float) -> Tensor:
 
 
 class FixedNormalizer(nn.Module):
-    """``(x - mean) / std`` per dimension, with mean and std given once (from the dataset's statistics)."""
+    """``(x - mean) / std`` per dimension, with mean and std given once (from the dataset's statistics).
+
+    No std counts as less than ``LEAST_STATE_SHARE`` of the largest, but that of a constant dimension is 1.
+    """
 
     mean: Tensor
     std: Tensor
@@ -29,7 +36,8 @@ class FixedNormalizer(nn.Module):
         mean, std = torch.zeros(shape), torch.ones(shape)
         if stats is not None and "mean" in stats and "std" in stats:
             mean = torch.as_tensor(stats["mean"], dtype=torch.float32).reshape(shape).clone()
-            std = _safe_scale(torch.as_tensor(stats["std"], dtype=torch.float32).reshape(shape)).clone()
+            given = torch.as_tensor(stats["std"], dtype=torch.float32).reshape(shape)
+            std = torch.where(given > MIN_SCALE, at_least_share(given, LEAST_STATE_SHARE), std)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
 

@@ -79,6 +79,14 @@ def test_fixed_normalizer_takes_the_dataset_statistics() -> None:
     assert torch.equal(FixedNormalizer((2,))(x), x)
 
 
+def test_the_tremble_of_a_joint_held_still_is_no_signal() -> None:
+    """A joint in degrees that the demonstrator did not touch, of an encoder with ticks of 0.09."""
+    normalizer = FixedNormalizer((3,), {"mean": np.zeros(3), "std": np.array([22.0, 25.0, 0.015])})
+    a_few_ticks = normalizer(torch.tensor([[0.0, 0.0, 0.3]]))
+    assert a_few_ticks.abs().max() < 0.5
+    torch.testing.assert_close(normalizer(torch.tensor([[22.0, 25.0, 0.0]])), torch.tensor([[1.0, 1.0, 0.0]]))
+
+
 @pytest.mark.parametrize("kind", [RunningMoments, LatentStatistics])
 def test_statistics_are_saved(kind: type) -> None:
     full, empty = kind(3), kind(3)

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
 from PIL import Image as PILImage
+from PIL import ImageOps
 
 from ..command_line import CommandParser
 from ..messages import in_one_line
@@ -68,7 +69,8 @@ class DatasetEpisode:
         file = self.root / meta.get_data_file_path(self.episode)
         cells = pq.read_table(file, columns=[self.camera], filters=[("episode_index", "=", self.episode)])[self.camera]
         for cell in at_rate(((i / meta.fps, cell) for i, cell in enumerate(cells)), framing.fps):
-            yield fitted(np.asarray(PILImage.open(io.BytesIO(cell["bytes"].as_py())).convert("RGB")), framing)
+            stored = ImageOps.exif_transpose(PILImage.open(io.BytesIO(cell["bytes"].as_py())))  # as LeRobot shows it
+            yield fitted(np.asarray(stored.convert("RGB")), 1.0, framing)
 
 
 @cache

@@ -18,11 +18,12 @@ USAGE = """lafp import-videos FOLDER.. --root=OUT [--repo_id=NAME] [--size=S] [-
 
 Makes a LeRobotDataset without actions, for stages latent_action and latent_policy, from all video files in the folders
 (files may be named, too). Frames are taken at N a second (default: 10) and resized to S pixels a side (default: 224;
-or HEIGHTxWIDTH), their aspect kept: padded with black, or cropped. An episode is a file; with --split_cuts each scene
-of it, and with --max_seconds never more than that; clips of fewer than N frames (default: 2) are left out. Its task is
-empty, or the name of the folder the file is in, or what a CSV with the columns file and task says. Images are called
-KEY (default: observation.image); the column source says which file they are from. N processes work (default: one a
-core). A file that cannot be read is skipped and named at the end; --resume goes on with an import that was interrupted.
+or HEIGHTxWIDTH), their aspect kept: padded with black, or cropped. They look as a player shows them: turned, flipped
+and with pixels as wide as the file says. An episode is a file; with --split_cuts each scene of it, and with
+--max_seconds never more than that; clips of fewer than N frames (default: 2) are left out. Its task is empty, or the
+name of the folder the file is in, or what a CSV with the columns file and task says. Images are called KEY (default:
+observation.image); the column source says which file they are from. N processes work (default: one a core). A file that
+cannot be read is skipped and named at the end; --resume goes on with an import that was interrupted.
 """
 
 

@@ -1,9 +1,11 @@
-"""Frames of a video file: decoded by PyAV, at one rate and one size, whatever the file has."""
+"""Frames of a video file: decoded by PyAV, shown as a player does, at one rate and one size, whatever the file has."""
 
+import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import av
 import cv2
@@ -18,6 +20,9 @@ Image = NDArray[np.uint8]
 SUFFIXES = frozenset(
     {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"}
 )
+
+#: A pixel more times as wide as it is high than this, or as high as it is wide, is taken for a mistake in the file.
+WIDEST_PIXEL = 10
 
 
 class UnreadableVideoError(ValueError):
@@ -49,7 +54,7 @@ class Framing:
 
 
 def read_images(file: Path, framing: Framing, start: float = 0.0, end: float | None = None) -> Iterator[Image]:
-    """Frames of ``file`` as ``framing`` wants them, in order.
+    """Frames of ``file`` as ``framing`` wants them, in order; turned, flipped and stretched as the file says.
 
     Args:
         file: Anything that FFmpeg reads.
@@ -60,8 +65,8 @@ def read_images(file: Path, framing: Framing, start: float = 0.0, end: float | N
     Raises:
         UnreadableVideoError: As its name says; perhaps only after some frames.
     """
-    for frame in at_rate(_decode(file, start, end), framing.fps):
-        yield fitted(_upright(frame), framing)
+    for picture in at_rate(_decode(file, start, end), framing.fps):
+        yield fitted(*_upright(picture), framing)
 
 
 def at_rate(frames: Iterable[tuple[float, Any]], fps: int) -> Iterator[Any]:
@@ -85,14 +90,19 @@ def at_rate(frames: Iterable[tuple[float, Any]], fps: int) -> Iterator[Any]:
             count += 1
 
 
-def fitted(image: Image, framing: Framing) -> Image:
-    """``image`` at the size wanted, its aspect kept: padded with black, or cropped about the centre."""
-    height, width = image.shape[:2]
+def fitted(image: Image, pixel_aspect: float, framing: Framing) -> Image:
+    """``image`` at the size wanted, its aspect kept: padded with black, or cropped about the centre.
+
+    Args:
+        image: As it is stored.
+        pixel_aspect: Width / height of its pixels.
+        framing: The size wanted.
+    """
+    height, width = image.shape[0], image.shape[1] * pixel_aspect
     ratios = (framing.height / height, framing.width / width)
     scale = min(ratios) if framing.fit == "pad" else max(ratios)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    if size != (width, height):
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)  # type: ignore[assignment]
+    image = _resized(image, size)
     top, left = (framing.height - size[1]) // 2, (framing.width - size[0]) // 2
     if framing.fit == "crop":
         return image[-top or None :, -left or None :][: framing.height, : framing.width]
@@ -103,8 +113,25 @@ def fitted(image: Image, framing: Framing) -> Image:
     return canvas
 
 
-def _decode(file: Path, start: float, end: float | None) -> Iterator[tuple[float, av.VideoFrame]]:
-    """Frames of the first video stream with their seconds from the beginning of the file."""
+def _resized(image: Image, size: tuple[int, int]) -> Image:
+    """``image`` at ``size``, (width, height): a side that shrinks is averaged, one that grows is interpolated."""
+    height, width = image.shape[:2]
+    smaller = (min(width, size[0]), min(height, size[1]))
+    for wanted, interpolation in ((smaller, cv2.INTER_AREA), (size, cv2.INTER_CUBIC)):
+        if wanted != image.shape[1::-1]:
+            image = cv2.resize(image, wanted, interpolation=interpolation)  # type: ignore[assignment]
+    return image
+
+
+class _Picture(NamedTuple):
+    """A frame, and width / height of its pixels."""
+
+    frame: av.VideoFrame
+    pixel_aspect: float
+
+
+def _decode(file: Path, start: float, end: float | None) -> Iterator[tuple[float, _Picture]]:
+    """Pictures of the first video stream with their seconds from the beginning of the file."""
     try:
         with av.open(str(file), metadata_errors="ignore") as container:
             if not container.streams.video:
@@ -113,6 +140,7 @@ def _decode(file: Path, start: float, end: float | None) -> Iterator[tuple[float
             if stream.codec_context is None:  # decoding would take the whole process down
                 raise UnreadableVideoError("its codec is not known")
             promised, packets = stream.frames, 0
+            of_container = _aspect_of_container(stream)
             offset = float((stream.start_time or 0) * (stream.time_base or 0))
             if start:
                 container.seek(int(start * av.time_base), backward=True)
@@ -123,15 +151,36 @@ def _decode(file: Path, start: float, end: float | None) -> Iterator[tuple[float
                     if end is not None and seconds >= end - 1e-6:
                         return
                     if seconds >= start - 1e-6:
-                        yield seconds, frame
+                        yield seconds, _Picture(frame, _pixel_aspect(of_container, stream))
             if not start and packets < promised:
                 raise UnreadableVideoError(f"it ends after {packets} of {promised} frames")
     except (av.FFmpegError, EOFError) as error:
         raise UnreadableVideoError(f"it cannot be decoded ({error})") from error
 
 
-def _upright(frame: av.VideoFrame) -> Image:
-    """RGB, turned as a player would show it (telephones record sideways and say so)."""
-    image = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+def _aspect_of_container(stream: VideoStream) -> Fraction | None:
+    """What the container says of the pixels' aspect, which holds for all frames; None where the frames say it."""
+    given = stream.sample_aspect_ratio  # the container's or, without one, the codec's
+    return given if given != stream.codec_context.sample_aspect_ratio else None
+
+
+def _pixel_aspect(of_container: Fraction | None, stream: VideoStream) -> float:
+    """Width / height of the pixels of the frame decoded last; 1 where nothing is said that can be meant."""
+    for said in (of_container, stream.codec_context.sample_aspect_ratio):
+        if said and 1 / WIDEST_PIXEL <= said <= WIDEST_PIXEL:
+            return float(said)
+    return 1.0
+
+
+def _upright(picture: _Picture) -> tuple[Image, float]:
+    """RGB turned and flipped as a player shows it (telephones record sideways and say so), and its pixels' aspect."""
+    image = picture.frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+    matrix = picture.frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return image, picture.pixel_aspect
+    a, b, _, c, d = struct.unpack("=9i", bytes(matrix))[:5]  # (x, y) is shown at (a x + c y, b x + d y)
+    is_on_its_side = abs(b) + abs(c) > abs(a) + abs(d)
+    if is_on_its_side:
+        image, a, d = image.transpose(1, 0, 2), c, b
+    image = image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+    return np.ascontiguousarray(image), 1 / picture.pixel_aspect if is_on_its_side else picture.pixel_aspect

@@ -3,7 +3,6 @@
 LeRobot asks the Hub for a file that is missing, and of one that is damaged says what its parser does, seldom which.
 """
 
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,14 +16,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from lerobot.datasets import LeRobotDatasetMetadata
-from lerobot.datasets.utils import DEFAULT_TASKS_PATH, EPISODES_DIR, INFO_PATH
+from lerobot.datasets.utils import DEFAULT_TASKS_PATH, EPISODES_DIR, INFO_PATH, STATS_PATH
 from lerobot.utils.constants import ACTION
 from numpy.typing import NDArray
 from pandas import DataFrame
-from PIL import Image as PILImage
 from tqdm import tqdm
 
+from ..measuring import numbers
 from ..messages import in_one_line
+from .cameras import Looks, Seen, grey_of, grey_of_cell
+from .columns import plain
 
 #: LeRobot's own ``tolerance_s``: seconds that a frame may be away from where it is looked for.
 TOLERANCE_S = 1e-4
@@ -48,12 +49,14 @@ class Fault:
         says: What is wrong with it, after "file ..".
         episodes: Those that cannot be used for it; none: not one of all can.
         lost: Whether the whole file is missing or cannot be read.
+        option: Whether the episodes can be used all the same, with an option that ``says`` names.
     """
 
     file: str
     says: str
     episodes: tuple[int, ...]
     lost: bool = False
+    option: bool = False
 
     def __str__(self) -> str:
         return f"{self.file} {self.says} ({_named(self.episodes)})."
@@ -74,11 +77,16 @@ class Soundness:
     @property
     def sound_episodes(self) -> list[int]:
         """Those that no fault touches."""
-        return sorted(set(self.episodes).difference(*(fault.episodes or self.episodes for fault in self.faults)))
+        lost = (fault.episodes or self.episodes for fault in self.faults if not fault.option)
+        return sorted(set(self.episodes).difference(*lost))
 
 
 def look_over(
-    root: Path, depth: Depth = Depth.FRAMES, tolerance_s: float = TOLERANCE_S, progress: bool = False
+    root: Path,
+    depth: Depth = Depth.FRAMES,
+    tolerance_s: float = TOLERANCE_S,
+    progress: bool = False,
+    seen: Seen | None = None,
 ) -> Soundness:
     """Look for faults of the dataset in folder ``root``; nothing is changed, and nothing fetched.
 
@@ -87,6 +95,7 @@ def look_over(
         depth: How far.
         tolerance_s: Seconds that a frame may be away from where it is looked for.
         progress: Whether a bar is shown.
+        seen: Gets what every picture looks like, of ``PICTURES``.
     """
     if faults := tuple(_meta_faults(root)):
         return Soundness((), faults)
@@ -96,16 +105,16 @@ def look_over(
         return Soundness((), (Fault("meta", f"cannot be read: {in_one_line(error)}", (), lost=True),))
     rows = meta.episodes.to_pandas()
     files = [
-        (file, among, partial(_table_faults, meta=meta))
+        (file, among, partial(_table_faults, meta=meta, seen=seen))
         for file, among in _by_file(rows, "data", meta.data_path, "dataset_from_index")
     ]
     for camera in meta.video_keys:
         path, start = str(meta.video_path).replace("{video_key}", camera), f"videos/{camera}/from_timestamp"
         files += [
-            (file, among, partial(_video_faults, fps=meta.fps))
+            (file, among, partial(_video_faults, camera=camera, fps=meta.fps, seen=seen))
             for file, among in _by_file(rows, f"videos/{camera}", path, start)
         ]
-    found: list[Fault] = []
+    found: list[Fault] = list(_statistics_faults(meta)) if depth else []
     for file, among, faults_of in tqdm(files, desc="files", unit="file", disable=not progress):
         if (root / file).is_file():
             found += faults_of(root, file, among, depth=depth, tolerance_s=tolerance_s)
@@ -135,11 +144,31 @@ def _meta_faults(root: Path) -> Iterator[Fault]:
     tables = sorted((root / EPISODES_DIR).glob("*/*.parquet"))
     if not tables:
         yield Fault(EPISODES_DIR, "holds no table", (), lost=True)
+    try:
+        if (root / STATS_PATH).exists():
+            json.loads((root / STATS_PATH).read_text())
+    except (OSError, ValueError) as error:
+        yield Fault(STATS_PATH, f"cannot be read: {in_one_line(error)}", (), lost=True)
     for table in (root / DEFAULT_TASKS_PATH, *tables):
         try:
             pq.read_table(table)
         except (OSError, pa.ArrowException) as error:
             yield Fault(str(table.relative_to(root)), f"cannot be read: {in_one_line(error)}", (), lost=True)
+
+
+def _statistics_faults(meta: LeRobotDatasetMetadata) -> Iterator[Fault]:
+    """Statistics without which ``lerobot-train`` stops before its first step (``L/datasets/factory.py``)."""
+    cameras = [key for key in meta.camera_keys if key not in meta.depth_keys]
+    lacking = [key for key in cameras if key not in (meta.stats or {})]
+    if lacking:
+        what = "is not there" if meta.stats is None else f"lacks {', '.join(f'`{key}`' for key in lacking)}"
+        yield Fault(
+            STATS_PATH,
+            f"{what}, and lerobot-train stops for want of it. Add --dataset.use_imagenet_stats=false: LAFP does "
+            "without statistics of cameras",
+            (),
+            option=True,
+        )
 
 
 @dataclass(frozen=True)
@@ -167,6 +196,7 @@ def _table_faults(
     meta: LeRobotDatasetMetadata,
     depth: Depth,
     tolerance_s: float,
+    seen: Seen | None,
 ) -> Iterator[Fault]:
     """Faults of one table of frames, which is there."""
     try:
@@ -183,11 +213,17 @@ def _table_faults(
         if len(mine) != span.frames:
             yield Fault(file, f"has {len(mine)} frames where meta says {span.frames}", (episode,))
         elif depth:
-            yield from _frame_faults(file, episode, table.take(mine), span, meta, tolerance_s)
+            yield from _frame_faults(file, episode, table.take(mine), span, meta, tolerance_s, seen)
 
 
 def _frame_faults(
-    file: str, episode: int, frames: pa.Table, span: _Span, meta: LeRobotDatasetMetadata, tolerance_s: float
+    file: str,
+    episode: int,
+    frames: pa.Table,
+    span: _Span,
+    meta: LeRobotDatasetMetadata,
+    tolerance_s: float,
+    seen: Seen | None,
 ) -> Iterator[Fault]:
     """Faults of the rows of one episode."""
     count = np.arange(span.frames)
@@ -206,10 +242,14 @@ def _frame_faults(
         if name not in frames.column_names:
             continue
         if feature["dtype"] == "image":
-            bad = np.array([not _is_picture(cell) for cell in frames[name].to_pylist()])
+            bad = _unreadable_pictures(frames[name].to_pylist(), _looks(seen, episode, name))
             what = "no picture"
         elif feature["dtype"].startswith("float"):
-            bad = ~np.isfinite(_numbers(frames[name], span.frames)).all(axis=1)
+            values = numbers(plain(frames[name]), span.frames)
+            if values is None:
+                yield Fault(file, f"has no numbers in `{name}`, which meta says is {feature['dtype']}", (episode,))
+                continue
+            bad = ~np.isfinite(values).all(axis=1)
             what = "NaN or infinite values"
         else:
             continue
@@ -218,47 +258,59 @@ def _frame_faults(
             yield Fault(file, f"has {what} in `{name}` at {where}", (episode,))
 
 
-def _numbers(column: pa.ChunkedArray, frames: int) -> NDArray[Any]:
-    """(frames, numbers of a frame), what is missing as NaN."""
-    values = column.combine_chunks()
-    while pa.types.is_nested(values.type):
-        values = values.flatten()
-    numbers = values.to_numpy(zero_copy_only=False).astype(np.float64)
-    return numbers.reshape(frames, -1) if numbers.size % frames == 0 else np.full((frames, 1), np.nan)
+def _looks(seen: Seen | None, episode: int, camera: str) -> Looks:
+    return Looks() if seen is None else seen.setdefault(episode, {}).setdefault(camera, Looks())
 
 
-def _is_picture(cell: Mapping[str, Any] | None) -> bool:
-    try:
-        PILImage.open(io.BytesIO((cell or {})["bytes"])).load()
-    except (OSError, SyntaxError, KeyError, TypeError, ValueError):
-        return False
-    return True
+def _unreadable_pictures(cells: Iterable[Mapping[str, Any] | None], looks: Looks) -> NDArray[np.bool_]:
+    """Which of an episode's cells hold no picture; those that do are added to ``looks``."""
+    bad = []
+    for frame, cell in enumerate(cells):
+        image = grey_of_cell(cell)
+        bad.append(image is None)
+        if image is not None:
+            looks.add(frame, image)
+    return np.array(bad)
 
 
 def _video_faults(
-    root: Path, file: str, episodes: Mapping[int, _Span], fps: int, depth: Depth, tolerance_s: float
+    root: Path,
+    file: str,
+    episodes: Mapping[int, _Span],
+    camera: str,
+    fps: int,
+    depth: Depth,
+    tolerance_s: float,
+    seen: Seen | None,
 ) -> Iterator[Fault]:
     """Faults of one video file, which is there."""
+    shown = Looks() if depth is Depth.PICTURES and seen is not None else None
     try:
-        times = _times(root / file, depth)
+        times = _times(root / file, depth, shown)
     except (av.FFmpegError, EOFError, OSError, ValueError) as error:
         yield Fault(file, f"cannot be read: {in_one_line(error)}", tuple(episodes), lost=True)
         return
     if times is None:
         return
-    times = np.concatenate([[-np.inf], times, [np.inf]])
+    order = np.argsort(times, kind="stable")
+    times = np.concatenate([[-np.inf], times[order], [np.inf]])
     for episode, span in episodes.items():
         due = span.start + np.arange(span.frames) / fps
         after = np.searchsorted(times, due)
         nearest = np.minimum(times[after] - due, due - times[after - 1])
+        if shown is not None and len(order):
+            before = due - times[after - 1] < times[after] - due
+            which = order[np.clip(np.where(before, after - 1, after) - 1, 0, len(order) - 1)]
+            _looks(seen, episode, camera).extend(shown.taken(which.tolist(), range(span.frames)))
         if (missed := ~(nearest < tolerance_s)).any():
             i = int(np.argmax(missed))
             where = f"{int(missed.sum())} of {span.frames} frames, the first is {i}, due at {due[i]:.4f} s of the video"
             yield Fault(file, f"has no picture for {where}; the nearest is {nearest[i]:.4f} s away", (episode,))
 
 
-def _times(file: Path, depth: Depth) -> NDArray[Any] | None:
-    """Seconds of a video's pictures, sorted: those that its packets say, or of ``PICTURES`` those that are decoded.
+def _times(file: Path, depth: Depth, looks: Looks | None) -> NDArray[Any] | None:
+    """Seconds of a video's pictures: those that its packets say, or of ``PICTURES`` those that are decoded, which are
+    added to ``looks`` in the same order.
 
     None where it was only opened (``FILES``).
     """
@@ -270,6 +322,11 @@ def _times(file: Path, depth: Depth) -> NDArray[Any] | None:
             raise ValueError("its codec is not known")
         if depth is Depth.FILES:
             return None
-        shown = container.decode(stream) if depth is Depth.PICTURES else container.demux(stream)
-        at = [each.pts * each.time_base for each in shown if each.pts is not None and each.time_base is not None]
-    return np.sort(np.array(at, dtype=np.float64))
+        at: list[Any] = []
+        for each in container.decode(stream) if depth is Depth.PICTURES else container.demux(stream):
+            if each.pts is None or each.time_base is None:
+                continue
+            at.append(each.pts * each.time_base)
+            if looks is not None and isinstance(each, av.VideoFrame):
+                looks.add(len(at) - 1, grey_of(each))
+    return np.array(at, dtype=np.float64)

@@ -1,11 +1,20 @@
 """What a configuration takes from the dataset that it is about to be trained on, and what both must agree on."""
 
 import logging
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from lerobot.utils.constants import ACTION, OBS_STATE
+
 from .configuration_lafp import LAFPConfig
+from .limits import protections
+from .measuring import measure_columns
+from .names import dimension_names, listed, positions_of
 
 logger = logging.getLogger(__name__)
+
+#: Episodes that a message names.
+FEW = 20
 
 
 def default_motion_weight(config: LAFPConfig) -> float:
@@ -30,13 +39,68 @@ def warn_of_idle_latents(config: LAFPConfig) -> None:
         )
 
 
-def check_dataset(config: LAFPConfig, meta: Any) -> None:
-    """Check labels and chunk against the dataset about to be trained on.
+def measure_states(
+    config: LAFPConfig, stats: Mapping[str, Mapping[str, Any]] | None, meta: Any | None, fresh: bool
+) -> dict[str, Mapping[str, Any]] | None:
+    """The dataset's statistics, of states those that its tables themselves have, in the policy's order.
+
+    Args:
+        config: Of the policy that is about to be trained.
+        stats: ``dataset.meta.stats``.
+        meta: ``dataset.meta``; None where no dataset is at hand, and ``stats`` are taken as they are.
+        fresh: Whether the policy is new, and no statistics follow from a checkpoint.
 
     Raises:
-        ValueError: ``labeled_episodes`` belongs to another dataset or is out of range; an episode is too short; the
-            dataset has another rate than those before it.
+        ValueError: There are none of an observation that needs them.
     """
+    if meta is None:
+        return None if stats is None else dict(stats)
+    states = {*config.vector_shapes, *config.decoder_vector_shapes, OBS_STATE}
+    renamed = {new: old for old, new in (config.context.rename_map if config.context else {}).items()}
+    columns = {key: renamed.get(key, key) for key in states if renamed.get(key, key) in meta.features}
+    measured = measure_columns(meta, list(columns.values()), trained_episodes(config, meta))
+    found = {**(stats or {})}
+    for key, column in columns.items():
+        of_column = measured.get(column) or (stats or {}).get(column)
+        if of_column is not None:
+            order = config.orders.get(key)
+            found[key] = (
+                of_column if order is None else {n: x[order] if n != "count" else x for n, x in of_column.items()}
+            )
+    needed = {*config.vector_shapes, *(config.depth_cameras or ())} if fresh else set(config.decoder_vector_shapes)
+    for key in sorted(key for key in needed if renamed.get(key, key) in meta.features):
+        if not {"mean", "std"} <= set(found.get(key, ())):
+            raise ValueError(
+                f"{meta.repo_id} has no statistics of `{key}` (meta/stats.json), and its tables are not here to be "
+                "measured: its numbers would go into the networks as they are. Train on a copy of the dataset on this "
+                "machine, or compute them: lerobot-edit-dataset --operation.type=recompute_stats."
+            )
+    return found
+
+
+def trained_episodes(config: LAFPConfig, meta: Any) -> list[int] | None:
+    """The episodes that the run trains on; None where that is not known, and all are taken for them."""
+    return None if config.context is None else config.context.trained_on(meta)
+
+
+def check_dataset(config: LAFPConfig, meta: Any) -> None:
+    """Check rate, labels, chunk and names against the dataset about to be trained on, before the first step.
+
+    Raises:
+        ValueError: The dataset has another rate than those before it; ``labeled_episodes`` belongs to another dataset,
+            is out of range, or none of it is trained on; an episode that is trained on is too short; the run is to be
+            evaluated, and cannot act.
+    """
+    episodes = trained_episodes(config, meta)
+    _check_rate(config, meta)
+    _check_labels(config, meta, episodes)
+    _check_lengths(config, meta, episodes)
+    _check_actions(config, meta)
+    for warning in (*_remarks_on_names(config, meta.features), *idle_options(config)):
+        logger.warning(warning)
+
+
+def _check_rate(config: LAFPConfig, meta: Any) -> None:
     if config.fps is None:
         config.fps = float(meta.fps)
     if config.fps != meta.fps:
@@ -45,26 +109,147 @@ def check_dataset(config: LAFPConfig, meta: Any) -> None:
             "trained at: a latent action would cover another time. Resample the video (lafp import-datasets --fps), or "
             f"say that it does not matter: --policy.fps={meta.fps}."
         )
-    if config.labeled_episodes is not None:
-        if config.labels_repo_id is None:
-            config.labels_repo_id = meta.repo_id
-        if config.labels_repo_id != meta.repo_id and config.stage != "latent_policy":
-            raise ValueError(
-                f"`labeled_episodes` was chosen for dataset {config.labels_repo_id}, but this is {meta.repo_id}. If "
-                "all of its episodes are labelled, pass --policy.labeled_episodes=null; else pass a list for it "
-                f"together with --policy.labels_repo_id={meta.repo_id}."
-            )
-        if config.labels_repo_id == meta.repo_id and max(config.labeled_episodes) >= meta.total_episodes:
-            raise ValueError(
-                f"`labeled_episodes` names episode {max(config.labeled_episodes)}, but {meta.repo_id} has "
-                f"{meta.total_episodes} episodes (0 to {meta.total_episodes - 1}). Correct the list."
-            )
-    shortest = min(int(n) for n in meta.episodes["length"])
+
+
+def _check_labels(config: LAFPConfig, meta: Any, episodes: Sequence[int] | None) -> None:
+    if config.labeled_episodes is None:
+        return
+    if config.labels_repo_id is None:
+        config.labels_repo_id = meta.repo_id
+    if config.labels_repo_id != meta.repo_id and config.stage != "latent_policy":
+        raise ValueError(
+            f"`labeled_episodes` was chosen for dataset {config.labels_repo_id}, but this is {meta.repo_id}. If "
+            "all of its episodes are labelled, pass --policy.labeled_episodes=null; else pass a list for it "
+            f"together with --policy.labels_repo_id={meta.repo_id}."
+        )
+    if config.labels_repo_id != meta.repo_id:
+        return
+    if max(config.labeled_episodes) >= meta.total_episodes:
+        raise ValueError(
+            f"`labeled_episodes` names episode {max(config.labeled_episodes)}, but {meta.repo_id} has "
+            f"{meta.total_episodes} episodes (0 to {meta.total_episodes - 1}). Correct the list."
+        )
+    reads_labels = config.stage in ("joint", "action_decoder") or (
+        config.stage == "latent_action" and config.labels_in_stage_1
+    )
+    if not reads_labels or episodes is None:
+        return
+    left_out = sorted(set(config.labeled_episodes) - set(episodes))
+    if len(left_out) == len(config.labeled_episodes):
+        raise ValueError(
+            f"No action would be learnt from: `labeled_episodes` is {config.labeled_episodes}, and the run trains on "
+            f"{_few(episodes)} (--dataset.episodes, less what --dataset.eval_split holds out). Add a labelled episode "
+            "to those, or name others in --policy.labeled_episodes."
+        )
+    if left_out:
+        logger.warning(
+            "Episodes %s are labelled and not trained on (--dataset.episodes, --dataset.eval_split): their actions are "
+            "not learnt from.",
+            _few(left_out),
+        )
+
+
+def _check_lengths(config: LAFPConfig, meta: Any, episodes: Sequence[int] | None) -> None:
+    lengths = [int(n) for n in meta.episodes["length"]]
+    among = range(len(lengths)) if episodes is None else episodes
+    shortest = min(among, key=lambda episode: lengths[episode])
     name = "frame_offset" if config.stage == "latent_action" else "horizon"
     needed = getattr(config, name)
-    if shortest < needed and not config.allow_short_episodes:
+    if lengths[shortest] < needed and not config.allow_short_episodes:
+        long_enough = [episode for episode in among if lengths[episode] >= needed]
+        rest = f", leave it out (--dataset.episodes={_few(long_enough)})" if 0 < len(long_enough) <= FEW else ""
         raise ValueError(
-            f"`{name}` ({needed}) is longer than the shortest episode of {meta.repo_id} ({shortest} frames). "
-            "Shorten the chunk (--policy.horizon, --policy.num_latents, --policy.frame_offset), or accept such "
-            "episodes with --policy.allow_short_episodes=true; frames beyond an episode's end are masked out."
+            f"`{name}` ({needed}) is longer than the shortest episode of {meta.repo_id} (episode {shortest}, "
+            f"{lengths[shortest]} frames). Shorten the chunk (--policy.horizon, --policy.num_latents, "
+            f"--policy.frame_offset){rest}, or accept such episodes with --policy.allow_short_episodes=true; frames "
+            "beyond an episode's end are masked out."
         )
+
+
+def _check_actions(config: LAFPConfig, meta: Any) -> None:
+    if config.stage != "joint" or ACTION in meta.features or config.latent_source == "actions":
+        return
+    if config.context is not None and config.context.evaluates:
+        raise ValueError(
+            f"{meta.repo_id} has no `action`, so this run gives a policy that cannot act, and it is to be evaluated in "
+            "an environment. Add --env_eval_freq=0, or train on demonstrations with actions."
+        )
+    logger.warning(
+        "%s has no `action`: this run trains the latent actions and the policy over them, and no decoder. It gives a "
+        "checkpoint that cannot act until it has been through stage action_decoder on demonstrations (lerobot-train "
+        "--policy.path=.. --policy.stage=action_decoder).",
+        meta.repo_id,
+    )
+
+
+def warn_of_ignored_tasks(config: LAFPConfig, tasks: Sequence[str]) -> None:
+    """Say so if the dataset tells several tasks apart in words, and the policy does not read them."""
+    told = [task for task in tasks if task]
+    if len(told) > 1 and not config.reads_task and config.stage != "latent_action":
+        logger.warning(
+            "The dataset has %d tasks in words (%s), and this policy does not read the task: it does the same whatever "
+            "--task says. To have it read them, train stage latent_policy on data with these tasks and "
+            "--policy.task_encoder=words, and stage action_decoder after it.",
+            len(told),
+            listed([repr(task) for task in told], 3),
+        )
+
+
+def _remarks_on_names(config: LAFPConfig, features: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    for key in (OBS_STATE, ACTION):
+        names = features.get(key, {}).get("names")
+        if names and dimension_names(features[key]) is None:
+            width = features[key]["shape"][0]
+            yield (
+                f"The names of `{key}` ({names}) are not one for each of its {width} dimensions: these are numbered. "
+                f"Write {width} names into meta/info.json of the dataset to have them known by name."
+            )
+    if ACTION not in features or OBS_STATE not in features or not config.limits:
+        return
+    off = [each for each in protections(config) if not each.on and each.needs_names]
+    if off:
+        yield (
+            f"Off, for want of names that `action` and `observation.state` share: {'; '.join(e.name for e in off)}. If "
+            "an action says where a joint is to be, give both the same names in the dataset's meta/info.json."
+        )
+    actions, joints = config.names_of(ACTION), config.names_of(OBS_STATE)
+    if config.relative_actions and actions and joints and positions_of(actions, joints) is None:
+        yield (
+            f"`relative_actions` subtracts the state ({listed(joints)}) from the action ({listed(actions)}) in this "
+            "order: they share no names."
+        )
+
+
+def idle_options(config: LAFPConfig) -> list[str]:
+    """What was asked of options that nothing reads with the others as they are, a sentence each."""
+    default = LAFPConfig()
+    flow, decodes = config.policy_head == "flow", config.latent_source == "idm" and config.decoder_input != "none"
+    interpolates = decodes and config.decoder_input == "interpolation" and flow
+    motion = config.motion_weight is None or config.motion_weight > 0
+    cameras = bool(config.camera_shapes)
+    idle = {
+        ("codebook_size", "codebook_heads"): config.bottleneck != "vq" and "bottleneck=continuous",
+        ("interpolation_tau_min", "interpolation_tau_max", "interpolation_steps", "interpolation_idm_share"): (
+            not interpolates and f"decoder_input={config.decoder_input}, policy_head={config.policy_head}"
+        ),
+        ("motion_target",): not (motion and cameras) and "no camera's motion is told",
+        ("motion_grid",): not (motion and cameras and config.motion_target != "moments") and "no optical flow is told",
+        ("prediction", "flow_loss", "num_flow_steps", "flow_draws"): not flow and f"policy_head={config.policy_head}",
+        ("resize_shape", "vision_encoder", "random_shift", "image_target", "pixel_target_size"): (
+            not cameras and "there is no camera"
+        ),
+        ("decoder_dim", "decoder_observation", "decoder_state"): not decodes and "there is no decoder",
+        ("label_weight",): config.stage == "latent_action" and config.action_dim is None and "there is no action",
+        tuple(name for name in vars(default) if name.startswith("limit_")): not config.limits and "limits=false",
+    }
+    return [
+        f"--policy.{name}={getattr(config, name)} has no effect here ({why})."
+        for names, why in idle.items()
+        if why
+        for name in names
+        if getattr(config, name) != getattr(default, name)
+    ]
+
+
+def _few(episodes: Sequence[int]) -> str:
+    return f"[{','.join(map(str, episodes[:FEW]))}{',..' if len(episodes) > FEW else ''}]"

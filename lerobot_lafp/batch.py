@@ -25,7 +25,7 @@ class TrainingBatch:
         latents: Normalised latents (B, L, Dz) that the dataset brings (``latent_action``); None: to be inferred.
         actions: (B, H, A) as recorded (stage 1: the first k); empty where there are none.
         labeled: (B, H), true where the action may be used and lies within the episode.
-        origins: (B, L+1, A), ``observation.state`` at the frames, for relative actions; None without.
+        origins: (B, L+1, A), where the joint of each action is at the frames, for relative actions; None without.
         state: (B, S), ``observation.state`` as it is at the present frame; None without.
     """
 
@@ -57,7 +57,7 @@ class TrainingBatch:
 
 
 def read_batch(batch: Mapping[str, Any], config: LAFPConfig, normalizer: ObservationNormalizer) -> TrainingBatch:
-    """Split, normalise and check a preprocessed batch. It is left as it is.
+    """Split, normalise and check a preprocessed batch in the policy's own terms. It is left as it is.
 
     Raises:
         KeyError: An observation is missing.
@@ -67,7 +67,7 @@ def read_batch(batch: Mapping[str, Any], config: LAFPConfig, normalizer: Observa
     history_at = [deltas.index(d) for d in config.history_deltas] if config.stage != "latent_action" else []
     frames_at = [deltas.index(d) for d in config.boundary_deltas]
     keys = [*normalizer.camera_shapes, *normalizer.vector_shapes]
-    drawn = None
+    batch, drawn = normalizer.unpacked(batch), None
     if config.draws_frame_offset and all(key in batch for key in keys):  # else the normaliser says what is missing
         batch, drawn = _draw_later_frame(batch, config, keys)
         frames_at = deltas = [0, 1]
@@ -88,7 +88,8 @@ def read_batch(batch: Mapping[str, Any], config: LAFPConfig, normalizer: Observa
         labeled = labeled & (torch.arange(labeled.shape[1], device=labeled.device) < drawn.unsqueeze(1))
     origins = None
     if config.relative_actions and raw_state is not None and config.action_dim is not None:
-        origins = raw_state[:, frames_at] if raw_state.ndim == 3 else raw_state.unsqueeze(1)
+        joints = raw_state[..., config.joint_of_action]
+        origins = joints[:, frames_at] if joints.ndim == 3 else joints.unsqueeze(1)
     return TrainingBatch(
         history=select_frames(observation, history_at),
         frames=_zero_where(pad[:, frames_at], select_frames(observation, frames_at)),
@@ -142,13 +143,15 @@ def _latent_labels(batch: Mapping[str, Any], config: LAFPConfig) -> tuple[Tensor
                 "or leave --policy.latent_labels out."
             )
         return None
-    expected = (len(pad), config.num_latents, config.latent_dim)
-    if tuple(latents.shape) != expected or tuple(pad.shape) != expected[:2]:
+    latents, pad = latents.reshape(len(latents), -1), pad.reshape(len(pad), -1)  # older datasets hold (B, L, Dz)
+    chunk = (config.num_latents, config.latent_dim)
+    if latents.shape[1] != chunk[0] * chunk[1] or pad.shape[1] != chunk[0]:
         raise ValueError(
-            f"`{LATENT_ACTION}` has shape {tuple(latents.shape)}, expected {expected} (batch, latents, width). "
-            "Label the dataset again with this checkpoint (lafp label)."
+            f"`{LATENT_ACTION}` holds {pad.shape[1]} latents a frame, {latents.shape[1]} numbers, but this policy has "
+            f"num_latents={chunk[0]} and latent_dim={chunk[1]}. Label the dataset again with this checkpoint (lafp "
+            "label)."
         )
-    valid = ~pad.bool()
+    latents, valid = latents.unflatten(1, chunk), ~pad.bool()
     _check_finite({LATENT_ACTION: latents}, valid, batch)
     return torch.where(valid.unsqueeze(-1), latents, torch.zeros_like(latents)), valid
 
@@ -176,6 +179,8 @@ def _actions(batch: Mapping[str, Any], config: LAFPConfig, like: Tensor) -> tupl
         nothing = torch.zeros(size, count, config.action_dim or 0, device=like.device)
         return nothing, torch.zeros(size, count, dtype=torch.bool, device=like.device)
     expected = (size, len(deltas), config.action_dim)
+    if actions.ndim == 2 and expected[1:] == (1, 1):  # one action of one number
+        actions = actions.unsqueeze(-1)
     if tuple(actions.shape) != expected:
         raise ValueError(
             f"`action` has shape {tuple(actions.shape)}, expected {expected} (batch, actions, width) in stage "

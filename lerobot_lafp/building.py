@@ -36,7 +36,7 @@ class Stages:
 
 
 def build_normalizer(
-    config: LAFPConfig, stats: Mapping[str, dict[str, Any]] | None, load_backbone: bool
+    config: LAFPConfig, stats: Mapping[str, Mapping[str, Any]] | None, load_backbone: bool
 ) -> ObservationNormalizer:
     """What all stages see observations through; ``stats`` are the dataset's, ``load_backbone`` as in ``LAFPPolicy``."""
     return ObservationNormalizer(
@@ -47,6 +47,7 @@ def build_normalizer(
         imagenet=config.pretrained_backbone_weights is not None,
         vit=_vit(config, load_backbone) if config.vision_encoder == "vit" and config.camera_shapes else None,
         keep_pixels=bool(config.motion_weight) and config.stage in ("joint", "latent_action"),
+        depth=config.depth_cameras or (),
     )
 
 

@@ -5,14 +5,19 @@
 ``Dz`` latent width, ``tau`` flow time (0 = noise, 1 = data).
 """
 
+import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, Literal
 
 from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature, PreTrainedConfig
 from lerobot.optim import AdamWConfig
 from lerobot.utils.constants import ACTION, OBS_STATE
 
+from .context import TrainingContext
+from .names import dimension_names, listed, positions_of
 from .schedule import GroupCosineSchedulerConfig
 
 logger = logging.getLogger(__name__)
@@ -24,13 +29,13 @@ Guidance = Literal["decoder", "latents", "none"]
 #: The stages in order; each builds on the checkpoint of the one before.
 STAGES = ("latent_action", "latent_policy", "action_decoder")
 
-#: Column of a dataset with the normalised latents of each frame's chunk, (L, Dz).
+#: Column of a dataset with the normalised latents of each frame's chunk, (L * Dz,); (L, Dz) in older datasets.
 LATENT_ACTION = "latent_action"
 #: Column (L,) that is true where a latent reaches beyond the episode.
 LATENT_ACTION_IS_PAD = f"{LATENT_ACTION}_is_pad"
 
 #: Format of the checkpoints that this version writes; older ones are read too (`lerobot_lafp/checkpoint/integrity.py`).
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
 
 #: Peak learning rate a stage trains with when ``optimizer_lr`` is left unset.
 DEFAULT_LR: dict[str, float] = {
@@ -47,6 +52,24 @@ def same_picture(shape: tuple[int, ...], expected: tuple[int, ...], resized: boo
         return shape == expected
     one, other = shape[1] * expected[2], shape[2] * expected[1]
     return shape[0] == expected[0] and abs(one - other) <= 0.02 * max(one, other)
+
+
+def camera_shape(feature: Mapping[str, Any]) -> tuple[int, ...]:
+    """(C, H, W) in which LeRobot hands over a camera, whatever order and names of axes the dataset gives it."""
+    shape = tuple(int(n) for n in feature["shape"])
+    names = feature.get("names")
+    axes = [str(name).lower()[:1] for name in names] if isinstance(names, (list, tuple)) else []
+    if len(shape) != 3:
+        return shape
+    if sorted(axes) == ["c", "h", "w"]:
+        return shape[axes.index("c")], shape[axes.index("h")], shape[axes.index("w")]
+    return shape if shape[0] in (1, 3, 4) and shape[2] not in (1, 3, 4) else (shape[2], shape[0], shape[1])
+
+
+def is_depth(feature: Mapping[str, Any]) -> bool:
+    """Whether a camera's numbers are distances, as LeRobot notes it (`L/datasets/dataset_metadata.py: depth_keys`)."""
+    notes = [feature.get("info") or {}, feature.get("video_info") or {}]
+    return any(note.get(name) for note in notes for name in ("is_depth_map", "video.is_depth_map"))
 
 
 def encoded_camera(feature: dict[str, Any]) -> tuple[int, ...] | None:
@@ -99,7 +122,8 @@ class LAFPConfig(PreTrainedConfig):
         latent_features: The observations that stages 1 and 2 read. Filled in by the first training run;
             a state that first appears in the dataset of stage 3 is for the decoder alone.
         action_dim: ``A``. Filled in by the first dataset with actions and kept from then on.
-        action_names: Names of the action's dimensions, as the dataset gives them.
+        action_names: Names of the action's dimensions, as the first dataset with actions gives them; by them they are
+            matched to a robot's. Filled in; set it, in that order, where a robot calls the same joints otherwise.
         normalization_mapping: What LeRobot's processors do: nothing. The model normalises, from buffers of its own.
 
         resize_shape: (height, width) in pixels that images are resized to on the way in, from any size of one aspect.
@@ -196,7 +220,9 @@ class LAFPConfig(PreTrainedConfig):
             stay where it is while it is commanded elsewhere.
         limit_distance: Distance to the training's statistics, in deviations, beyond which there is a warning: of the
             observation's tokens and of the latents.
-        state_names: What the dataset calls the dimensions of ``observation.state``; filled in.
+        state_names: Names of the dimensions of ``observation.state``, likewise.
+        vector_names: Names of the dimensions of other states -> list; filled in.
+        depth_cameras: Cameras whose numbers are distances, and are normalised as such; filled in.
 
         checkpoint_format: Of a checkpoint, written when it is saved: which format it has (``CHECKPOINT_FORMAT``).
         weights_digest: Likewise: the SHA-256 of ``model.safetensors``, against which it is held when it is loaded.
@@ -305,6 +331,8 @@ class LAFPConfig(PreTrainedConfig):
     limit_frozen_s: float = 2.0
     limit_distance: float = 4.0
     state_names: list[str] | None = None
+    vector_names: dict[str, list[str]] | None = None
+    depth_cameras: list[str] | None = None
 
     # Of a checkpoint (`lerobot_lafp/checkpoint/integrity.py`).
     checkpoint_format: int | None = None
@@ -320,6 +348,11 @@ class LAFPConfig(PreTrainedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        #: What the command that runs is about to do (`lerobot_lafp/context.py`); no option, and not saved.
+        self.context: TrainingContext | None = None
+        #: Column -> where each of its dimensions is in the dataset's or robot's order, where that is another than the
+        #: policy's; no option, and not saved.
+        self.orders: dict[str, list[int]] = {}
         try:
             self._check_format()
             if self.frame_offset_s is not None:
@@ -531,9 +564,21 @@ class LAFPConfig(PreTrainedConfig):
         return self.decoder_input == "idm" or (self.decoder_input == "interpolation" and self.policy_head == "flow")
 
     @property
+    def joint_of_action(self) -> list[int] | None:
+        """For each action the dimension of ``observation.state`` that it commands to a place: that of its name.
+
+        None where that is not known. Relative actions have it by their order where there are no names to go by.
+        """
+        actions, joints = self.names_of(ACTION), self.names_of(OBS_STATE)
+        found = positions_of(actions, joints) if actions and joints else None
+        if found is None and self.relative_actions and self.action_dim is not None:
+            found = list(range(self.action_dim))
+        return found if found is None or self.action_dim in (None, len(found)) else None
+
+    @property
     def commands_positions(self) -> bool:
         """Whether an action says where the joints of ``observation.state`` are to be, so that it can be held."""
-        return self.relative_actions or (self.action_names is not None and self.action_names == self.state_names)
+        return self.joint_of_action is not None
 
     @property
     def labels_in_stage_1(self) -> bool:
@@ -699,9 +744,13 @@ class LAFPConfig(PreTrainedConfig):
             ValueError: A feature that the policy was trained with is missing or has another shape, or the stage
                 needs actions and there are none.
         """
+        if self.context is not None and self.context.rename_map:
+            features = {self.context.rename_map.get(key, key): feature for key, feature in features.items()}
         self.input_features: dict[str, PolicyFeature] = dict(self.input_features or {})
         self._take_encoded_cameras(features)
         if self.latent_features is None:
+            self._take_cameras(features)
+            self._leave_out_words(features)
             self.latent_features = sorted(self.input_features)
         for key in self.latent_features:
             if key not in features:
@@ -711,12 +760,10 @@ class LAFPConfig(PreTrainedConfig):
                     f'--rename_map=\'{{"its_name": "{key}"}}\', or start again from stage latent_action.'
                 )
             self._check_same_shape(key, features[key])
-        if OBS_STATE in features and ACTION in features:
-            names = features[OBS_STATE].get("names")
-            self.state_names = [str(n) for n in names] if isinstance(names, list) else None
-        if ACTION in features:
-            self._take_action(features[ACTION])
-        elif self.stage == "action_decoder" or self.latent_source == "actions":
+        if ACTION in features and self.action_dim is None:
+            self.action_dim = prod(features[ACTION]["shape"])
+        self.match_names(features)
+        if ACTION not in features and (self.stage == "action_decoder" or self.latent_source == "actions"):
             raise ValueError(
                 "`dataset` has no `action` column, but "
                 + (
@@ -739,6 +786,78 @@ class LAFPConfig(PreTrainedConfig):
                 if is_state and read and key not in self.input_features:
                     self.input_features[key] = PolicyFeature(FeatureType.STATE, tuple(feature["shape"]))
 
+    def match_names(self, features: Mapping[str, Mapping[str, Any]]) -> None:
+        """Match the dimensions of states and actions by their names to those of a dataset or a robot.
+
+        The policy keeps the order of the first dataset that had names. Of one that has the same names in another order
+        that order is kept in ``orders``; names that nobody had before become the policy's own.
+
+        Args:
+            features: Of a dataset, or of a robot, as LeRobot describes them (``names``, ``shape``).
+
+        Raises:
+            ValueError: Its names are others.
+        """
+        self.orders = {}
+        for key in sorted({*self._vector_features, OBS_STATE, ACTION} & set(features)):
+            theirs, own = dimension_names(features[key]), self.names_of(key)
+            if theirs is None or len(features[key]["shape"]) != 1:
+                continue
+            if own is None:
+                self._name(key, theirs)
+                continue
+            order = positions_of(own, theirs)
+            if order is None or len(order) != len(theirs):
+                given = json.dumps(theirs) if key in (ACTION, OBS_STATE) else json.dumps({key: theirs})
+                option = {ACTION: "action_names", OBS_STATE: "state_names"}.get(key, "vector_names")
+                raise ValueError(
+                    f"`{key}` is {listed(own)} in this policy and {listed(theirs)} here: not the same names. If they "
+                    f"are the same joints in the same order, say so: --policy.{option}='{given}'. Else use the robot "
+                    "or the dataset that the policy was trained for."
+                )
+            if order != list(range(len(order))):
+                self.orders[key] = order
+                logger.info("`%s` comes in another order (%s); it is matched by name.", key, listed(theirs))
+
+    def names_of(self, key: str) -> list[str] | None:
+        """Names of the dimensions of ``observation.state``, another state or ``action``, one for each; else None."""
+        if key == ACTION:
+            names, width = self.action_names, self.action_dim
+        else:
+            names = self.state_names if key == OBS_STATE else (self.vector_names or {}).get(key)
+            feature = (self.input_features or {}).get(key)
+            width = None if feature is None else prod(feature.shape)
+        return names if names and width in (None, len(names)) else None
+
+    def _name(self, key: str, names: list[str]) -> None:
+        if key == ACTION:
+            self.action_names = names
+        elif key == OBS_STATE:
+            self.state_names = names
+        else:
+            self.vector_names = {**(self.vector_names or {}), key: names}
+
+    def _take_cameras(self, features: dict[str, dict[str, Any]]) -> None:
+        """Cameras in the shape in which LeRobot hands them over, and which of them tell distances."""
+        assert self.input_features is not None
+        for key, feature in features.items():
+            if key in self.input_features and feature["dtype"] in ("image", "video"):
+                height, width, channels = feature["shape"]
+                as_lerobot_reads = ((height, width, channels), (channels, height, width))
+                if tuple(self.input_features[key].shape) in as_lerobot_reads:
+                    self.input_features[key] = PolicyFeature(FeatureType.VISUAL, camera_shape(feature))
+                if is_depth(feature):
+                    self.depth_cameras = sorted({*(self.depth_cameras or ()), key})
+
+    def _leave_out_words(self, features: dict[str, dict[str, Any]]) -> None:
+        """What LeRobot takes for a state and is no number; the task in words is read as such (``task_encoder``)."""
+        assert self.input_features is not None
+        kinds = ("float", "int", "uint", "bool")
+        for key, feature in features.items():
+            if key in self.input_features and not feature["dtype"].startswith((*kinds, "bfloat", "image", "video")):
+                del self.input_features[key]
+                logger.warning("`%s` holds no numbers (%s) and is not read.", key, feature["dtype"])
+
     def _take_encoded_cameras(self, features: dict[str, dict[str, Any]]) -> None:
         """A camera that ``lafp label --features`` encoded is a camera still, of the shape that its video had."""
         for key, feature in features.items():
@@ -757,19 +876,18 @@ class LAFPConfig(PreTrainedConfig):
 
     def _check_same_shape(self, key: str, feature: dict[str, Any]) -> None:
         expected = tuple((self.input_features or {})[key].shape)
-        shape = encoded_camera(feature) or tuple(feature["shape"])
-        if feature["dtype"] in ("image", "video") and (feature.get("names") or [""])[0] != "channels":
-            shape = (shape[2], shape[0], shape[1])  # LeRobot stores (H, W, C) and trains on (C, H, W).
-        resized = self.resize_shape is not None and feature["dtype"] in ("image", "video")
+        seen = feature["dtype"] in ("image", "video")
+        if seen and is_depth(feature) != (key in (self.depth_cameras or ())):
+            kinds = ("distances", "colours") if is_depth(feature) else ("colours", "distances")
+            raise ValueError(
+                f"`{key}` tells {kinds[0]} in this dataset, but the policy was trained with {kinds[1]}. Rename the "
+                "camera that is the same (--rename_map), or correct `is_depth_map` in the dataset's meta/info.json."
+            )
+        shape = encoded_camera(feature) or (camera_shape(feature) if seen else tuple(feature["shape"]))
+        resized = self.resize_shape is not None and seen
         if not same_picture(shape, expected, resized):
             raise ValueError(
                 f"`{key}` has shape {shape} in this dataset, but the policy was trained with {expected}. "
                 "Convert the dataset to that size, or train from the start with --policy.resize_shape set, which takes "
                 "every size of one aspect."
             )
-
-    def _take_action(self, feature: dict[str, Any]) -> None:
-        if self.action_dim is None:
-            self.action_dim = int(feature["shape"][0])
-            names = feature.get("names")
-            self.action_names = [str(n) for n in names] if isinstance(names, list) else None

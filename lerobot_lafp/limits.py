@@ -2,27 +2,32 @@
 
 LeRobot sends a policy's action to the motors as it is. Here the range and the speed that the labelled demonstrations
 had are measured while the decoder trains, live in the checkpoint, and bound what the policy may command; what is not a
-number, or follows from an observation that cannot be right, is not sent: the last command is held instead, and the run
-is stopped if that goes on.
+number, or follows from an observation that cannot be right, is not sent: the last command is held instead, of a speed
+or a step zero is sent, and the run is stopped if that goes on.
+
+Every bound is of the dimension's own: nothing here depends on the unit of a number, or on its neighbours.
 """
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
+from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor, nn
 
 from .configuration_lafp import LAFPConfig
+from .names import is_motion, numbered
 from .real_time import Continuation
-from .statistics import FixedNormalizer, RunningMoments, RunningRange, at_least_share
+from .statistics import RunningMoments, RunningRange, Spread
 
 logger = logging.getLogger(__name__)
 
-#: A joint that hardly moved in the demonstrations is allowed this share of what the most moving one is.
-LEAST_SHARE = 0.1
-#: A state may lie this many deviations from the mean of the training; beyond is a broken sensor, or another robot.
-STATE_DEVIATIONS = 8.0
+#: A state may lie this many deviations outside the range of the training; beyond is a broken sensor, or another robot.
+STATE_DEVIATIONS = 5.0
 #: A picture is frozen if it stays the same, to the bit, while the state moves by this many deviations.
 FROZEN_MOVE = 0.1
 #: A chunk may come by this many commands later than twice what was expected.
@@ -30,6 +35,10 @@ LATER = 4
 #: A joint does not follow if it is further behind its command than it ever was in the demonstrations, and yet moves
 #: by less than this share of that from frame to frame.
 STILL = 0.02
+#: Whether a joint follows can be told if it was commanded over a range of so many times what it was ever behind.
+LEAST_TRAVEL = 2.0
+#: Observations that come this many times as often as in training are not those of an arm, but of a test of the policy.
+FASTER_THAN_AN_ARM = 2.0
 
 
 class UnsafeActionError(RuntimeError):
@@ -45,29 +54,99 @@ class SafetyLimits(nn.Module):
         token_dim: D, width of an observation's tokens.
     """
 
+    state_deviation: Tensor
+    width: Tensor
+
     def __init__(self, action_dim: int, state_dim: int, token_dim: int) -> None:
         super().__init__()
         self.action = RunningRange(action_dim)
+        #: Of the actions' range, by which it may be left: `limit_margin` times this, (A,).
+        self.register_buffer("width", torch.zeros(action_dim))
         #: Largest change of an action from one frame to the next.
         self.change = RunningRange(action_dim)
-        #: How far a commanded position is from where the joint is.
-        self.lead = RunningRange(action_dim) if state_dim == action_dim else None
+        #: How far a commanded position is from where the joint is; measured where there is a state.
+        self.lead = RunningRange(action_dim) if state_dim else None
+        #: Of every dataset that the decoder was trained on.
+        self.state = RunningRange(state_dim)
+        #: By what a dimension of the state is said to move, (S,); 0 where it was held still, and nothing can be said.
+        self.register_buffer("state_deviation", torch.zeros(state_dim))
         self.tokens = RunningMoments(token_dim)
 
-    def update(self, actions: Tensor, labeled: Tensor, state: Tensor | None) -> None:
+    def update(self, actions: Tensor, labeled: Tensor, state: Tensor | None, joints: Tensor | None = None) -> None:
         """Take in a batch.
 
         Args:
             actions: (B, H, A) as recorded.
             labeled: (B, H), which of them may be used.
             state: (B, S) at the first action, or None.
+            joints: (B, A), of ``state`` where the joint of each action is; None where that is not known.
         """
         self.action.update(actions[labeled])
+        self.width.copy_(self.action.width)
         both = labeled[:, 1:] & labeled[:, :-1]
         self.change.update((actions[:, 1:] - actions[:, :-1])[both].abs())
-        if state is not None and self.lead is not None and labeled.shape[1]:
+        if state is not None and len(self.state_deviation):
+            self.state.update(state[torch.isfinite(state).all(dim=1)])
+        if joints is not None and self.lead is not None and labeled.shape[1]:
             first = labeled[:, 0]
-            self.lead.update((actions[:, 0] - state)[first].abs())
+            self.lead.update((actions[:, 0] - joints)[first].abs())
+
+    @torch.no_grad()
+    def take_state(self, stats: Mapping[str, Any]) -> None:
+        """Take in the statistics of ``observation.state`` in a dataset: all of its frames, not only those drawn."""
+        spread = Spread.of(stats)
+        deviation = torch.where(spread.moved, spread.scale, 0.0).to(self.state_deviation)
+        torch.maximum(self.state_deviation, deviation, out=self.state_deviation)
+        if "min" in stats and "max" in stats:
+            ends = [torch.as_tensor(stats[name], dtype=torch.float32).flatten() for name in ("min", "max")]
+            ends = [end for end in ends if bool(torch.isfinite(end).all())]
+            self.state.update(
+                torch.stack(ends).to(self.state.low) if ends else self.state.low.new_zeros(0, len(deviation))
+            )
+
+
+@dataclass(frozen=True)
+class Protection:
+    """Something that stands between a policy and a robot.
+
+    Attributes:
+        name: What it does.
+        on: Whether it does, with this policy.
+        why: What it goes by, or why it is off.
+        needs_names: Whether it takes names that actions and states share.
+    """
+
+    name: str
+    on: bool
+    why: str
+    needs_names: bool = False
+
+
+def protections(config: LAFPConfig) -> list[Protection]:
+    """All there are, of a policy that acts: which of them are on, and why the others are not."""
+    joints = "actions are named as the joints of `observation.state`"
+    no_joints = "`action` and `observation.state` share no names"
+    if config.relative_actions:
+        joints = "actions are relative to `observation.state`"
+    state = (config.input_features or {}).get(OBS_STATE) is not None
+    no_state = "the policy has no `observation.state`"
+    watched = bool(config.camera_shapes) and state
+    table = [
+        ("commands stay within the demonstrated range", True, "measured on labelled demonstrations", False),
+        ("commands change no faster than demonstrated", config.limit_change is not None, "`limit_change`", False),
+        ("the first command starts from where the joints are", config.commands_positions, joints, True),
+        ("a joint that does not follow its commands stops the run", config.commands_positions, joints, True),
+        ("NaN commands are not sent", True, "the last command, or standing still, in their place", False),
+        ("a state far from the demonstrations stops the run", state, "ranges of `observation.state`", False),
+        ("a frozen camera stops the run", watched, "the state moves, and the picture does not", False),
+    ]
+    found = []
+    for name, on, why, needs_names in table:
+        reason = why if on else no_state if not state else no_joints if needs_names else "not asked for"
+        found.append(Protection(name, on, reason, needs_names))
+    if not config.limits:
+        return [replace(each, on=False, why="--policy.limits=false") for each in found]
+    return found
 
 
 class SafetyGuard:
@@ -76,7 +155,6 @@ class SafetyGuard:
     Args:
         config: The policy's: the options ``limit*``.
         limits: What the demonstrations did.
-        state: Mean and deviation of `observation.state` in training; None if the policy does not read it.
         clock: Seconds, as they pass for the robot.
     """
 
@@ -84,20 +162,21 @@ class SafetyGuard:
         self,
         config: LAFPConfig,
         limits: SafetyLimits,
-        state: FixedNormalizer | None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.config = config
         self.clock = clock
         self.limits = limits
-        self.state = state
-        self.names = config.action_names or [f"action {i}" for i in range(limits.action.low.numel())]
+        count = limits.action.low.numel()
+        own = config.names_of(ACTION)
+        self.names: list[str] = own if own is not None and len(own) == count else numbered("action", count)
+        #: Actions that are speeds or steps: to hold these is to send zero, (A,).
+        self._motion = torch.tensor([is_motion(name) for name in self.names])
         self._low, self._high = self._range()
         lead = limits.lead
         #: How far behind its command a joint ever was in the demonstrations, (A,).
-        self._behind = at_least_share(lead.high, LEAST_SHARE) if lead is not None and lead.seen else None
-        self._deviation = None if state is None else at_least_share(state.std, LEAST_SHARE)
-        self._change, self._lead = self._largest_changes()
+        self._behind = lead.high if lead is not None and lead.seen and config.commands_positions else None
+        self._change, self._lead, self._return = self._largest_changes()
         self._last: Tensor | None = None  # (B, A), what was commanded
         self._state: Tensor | None = None
         self._follows_since = torch.zeros(len(self._low))  # when a joint followed its commands last, (A,)
@@ -105,6 +184,7 @@ class SafetyGuard:
         self._held: Tensor | None = None  # (B,), commands held in a row
         self._pictures: dict[str, Tensor] = {}
         self._seen_first: dict[str, tuple[float, Tensor]] = {}  # when, and in which state, a camera showed this first
+        self._observed: deque[float] = deque()  # when, within `limit_frozen_s`
         self._told: set[str] = set()
 
     @property
@@ -123,6 +203,9 @@ class SafetyGuard:
         if state is None or len(state) != 1:
             return
         now = self.clock()
+        self._observed.append(now)
+        while now - self._observed[0] > max(self.config.limit_frozen_s, 1.0):
+            self._observed.popleft()
         found = [self._unlikely_state(state), self._joint_that_does_not_follow(before, state, now)]
         found += [self._frozen_picture(key, image, state, now) for key, image in images.items()]
         self._wrong = next((what for what in found if what is not None), None)
@@ -192,29 +275,34 @@ class SafetyGuard:
     # --- Bounds --------------------------------------------------------------------------------------------
 
     def _range(self) -> tuple[Tensor, Tensor]:
-        low, high = self.limits.action.widened(self.config.limit_margin, LEAST_SHARE)
+        action, more = self.limits.action, self.config.limit_margin * self.limits.width
+        low, high = action.low - more, action.high + more
+        if not action.seen:
+            low, high = torch.full_like(low, -torch.inf), torch.full_like(high, torch.inf)
         for name, (least, most) in (self.config.limit_range or {}).items():
             index = self._index(name, "limit_range")
             low[index], high[index] = least, most
         return low, high
 
-    def _largest_changes(self) -> tuple[Tensor, Tensor]:
-        """From one command to the next, and from where the joints are to the first command, each (A,)."""
+    def _largest_changes(self) -> tuple[Tensor, Tensor, Tensor]:
+        """From one command to the next, from where the joints are to the first command, and back into the range from
+        outside of it, each (A,)."""
         change = self.limits.change
         factor = self.config.limit_change
         step = torch.full_like(self._low, torch.inf)
         if factor is not None and change.seen:
-            step = factor * at_least_share(change.high, LEAST_SHARE)
+            step = factor * change.high
         first = torch.full_like(step, torch.inf)
-        if self._behind is not None and self.config.commands_positions and factor is not None:
+        if self._behind is not None and factor is not None:
             first = torch.maximum(step, factor * self._behind)
+        back = first.clone()
         if (given := self.config.limit_change_per_s) is not None:
             if self.config.fps is None:
                 raise ValueError("`limit_change_per_s` needs the rate of the commands: add --policy.fps.")
             for name, value in given.items():
                 index = self._index(name, "limit_change_per_s")
-                step[index] = value / self.config.fps
-        return step, first
+                step[index] = back[index] = value / self.config.fps
+        return step, first, back
 
     def _index(self, name: str, option: str) -> int:
         if name not in self.names:
@@ -225,17 +313,25 @@ class SafetyGuard:
         out = action
         if self._last is not None and self.config.limit_smoothing:
             out = torch.lerp(out, self._last.to(out), self.config.limit_smoothing)
-        out = torch.maximum(torch.minimum(out, self._high.to(out)), self._low.to(out))
-        origin, most = self._last, self._change
-        if origin is None and self._state is not None and self.config.commands_positions:
-            origin, most = self._state, self._lead
-        if origin is not None:
-            origin, most = origin.to(out), most.to(out)
+        low, high = self._low.to(out), self._high.to(out)
+        out = torch.maximum(torch.minimum(out, high), low)
+        if self._last is not None:
+            origin = self._last.to(out)
+            outside = (origin < low) | (origin > high)
+            most = torch.where(outside, self._return.to(out), self._change.to(out))
             out = torch.maximum(torch.minimum(out, origin + most), origin - most)
-        if not torch.equal(out, action) and not self.config.limit_smoothing:
-            bounded = self._named((out != action).any(dim=0))
-            self._tell(f"keeps {bounded} within the limits of the demonstrations")
+        elif (joints := self._joints(self._state)) is not None:
+            origin, most = joints.to(out), self._lead.to(out)
+            out = torch.maximum(torch.minimum(out, origin + most), origin - most)
+        told = (out != action).any(dim=0) & (self.limits.width > 0).to(out.device)  # what never moved is just held
+        if bool(told.any()) and not self.config.limit_smoothing:
+            self._tell(f"keeps {self._named(told)} within the limits of the demonstrations")
         return out
+
+    def _joints(self, state: Tensor | None) -> Tensor | None:
+        """Of a state (B, S) where the joint of each action is, (B, A); None where actions are no positions."""
+        where = self.config.joint_of_action
+        return None if state is None or where is None else state[:, where]
 
     def _named(self, actions: Tensor) -> str:
         return ", ".join(self.names[i] for i in actions.nonzero().flatten().tolist())
@@ -251,35 +347,49 @@ class SafetyGuard:
         }
 
     def _unlikely_state(self, state: Tensor) -> str | None:
-        if self.state is None or self._deviation is None:
+        known = self.limits.state
+        deviation = self.limits.state_deviation.to(state)
+        if not known.seen or len(deviation) != state.shape[1]:
             return None
-        mean, most = self.state.mean.to(state), STATE_DEVIATIONS * self._deviation.to(state)
-        bad = ~((state[0] - mean).abs() <= most)  # NaN, too
+        beyond = STATE_DEVIATIONS * deviation
+        inside = (state[0] >= known.low.to(state) - beyond) & (state[0] <= known.high.to(state) + beyond)
+        bad = ~torch.isfinite(state[0]) | (~inside & (deviation > 0))
         if not bool(bad.any()):
             return None
         index = int(bad.nonzero()[0])
-        name = self.config.state_names[index] if self.config.state_names else f"dimension {index}"
+        names = self.config.state_names
+        name = names[index] if names and len(names) == len(deviation) else f"dimension {index}"
         return (
-            f"the state of {name} is {float(state[0, index]):.4g}, far from any in training ({float(mean[index]):.4g}, "
-            f"{float(most[index]):.4g} around it at most). Bring the arm to where the demonstrations were, and see "
-            "that it is calibrated as theirs was"
+            f"the state of {name} is {float(state[0, index]):.4g}, far from any in training "
+            f"({known.low[index].item():.4g} to {known.high[index].item():.4g}, {beyond[index].item():.4g} beyond). "
+            "Bring the arm to where the demonstrations were, and see that it is calibrated as theirs was"
         )
 
     def _joint_that_does_not_follow(self, before: Tensor | None, state: Tensor, now: float) -> str | None:
         """Whether a joint stays where it is although it is commanded elsewhere: its motor is off, or it is caught."""
-        if self._last is None or before is None or self._behind is None or not self.config.commands_positions:
+        joints, joints_before = self._joints(state), self._joints(before)
+        if self._last is None or joints is None or joints_before is None or self._behind is None:
             self._follows_since.fill_(now)
             return None
-        behind = self._behind.to(state)
-        stuck = ((self._last.to(state) - state).abs() > behind) & ((state - before).abs() < STILL * behind)
-        self._follows_since[~stuck[0].cpu()] = now
+        behind = self._behind.to(joints)
+        stuck = ((self._last.to(joints) - joints).abs() > behind) & ((joints - joints_before).abs() < STILL * behind)
+        told = (self.limits.width.to(joints) > LEAST_TRAVEL * behind) & ~self._motion.to(joints.device)
+        self._follows_since[~(stuck[0] & told).cpu()] = now
         caught = now - self._follows_since > self.config.limit_frozen_s
-        if not bool(caught.any()):
+        if not bool(caught.any()) or self._faster_than_an_arm():
             return None
         return (
             f"{self._named(caught)} does not follow its commands. See whether something is in the arm's way, and "
-            "whether its motors report an overload"
+            "whether its motors report an overload. If no arm is attached, and one observation is asked again and "
+            "again, add --policy.limits=false"
         )
+
+    def _faster_than_an_arm(self) -> bool:
+        """Whether observations come so fast that they are those of a test, such as of the policy's latency."""
+        span = self._observed[-1] - self._observed[0]
+        if self.config.fps is None or span <= 0:
+            return False
+        return (len(self._observed) - 1) / span > FASTER_THAN_AN_ARM * self.config.fps
 
     def _frozen_picture(self, key: str, image: Tensor, state: Tensor, now: float) -> str | None:
         """Whether a camera shows what it showed, to the bit, although the arm moved."""
@@ -287,10 +397,10 @@ class SafetyGuard:
         self._pictures[key] = image
         if before is None or not torch.equal(before, image):
             self._seen_first[key] = (now, state.clone())
-        if self._deviation is not None:
-            scale = self._deviation
-        elif self.config.commands_positions and self.limits.action.seen:
-            scale = self.limits.action.width(LEAST_SHARE) / 4
+        if bool((self.limits.state_deviation > 0).any()):
+            scale = torch.where(self.limits.state_deviation > 0, self.limits.state_deviation, torch.inf)
+        elif self.config.joint_of_action == list(range(state.shape[1])) and self.limits.action.seen:
+            scale = self.limits.width / 4
         else:
             return None
         since, then = self._seen_first[key]
@@ -305,17 +415,20 @@ class SafetyGuard:
     # --- Holding -------------------------------------------------------------------------------------------
 
     def _held_command(self, reason: str, times: int) -> Tensor:
-        """The last command, or where the joints are; ``times`` in a row it was held because of ``reason``."""
-        hold = self._last
-        if hold is None and self.config.commands_positions:
-            hold = self._state
+        """The last command, or where the joints are, zero for speeds and steps; ``times`` in a row it was held because
+        of ``reason``."""
+        hold = self._last if self._last is not None else self._joints(self._state)
+        if hold is None and bool(self._motion.all()):
+            hold = torch.zeros(1, len(self._motion))
+        if hold is not None:
+            hold = torch.where(self._motion.to(hold.device), torch.zeros_like(hold), hold)
         if hold is None or not bool(torch.isfinite(hold).all()):
             raise UnsafeActionError(f"The run is stopped before its first command: {reason}.")
         if times > self.config.limit_held_steps:
             raise UnsafeActionError(
                 f"The run is stopped after {self.config.limit_held_steps} commands held in a row: {reason}."
             )
-        self._tell(f"holds the last command: {reason}")
+        self._tell(f"holds {'still' if bool(self._motion.any()) else 'the last command'}: {reason}")
         return hold
 
     def _tell(self, what: str) -> None:

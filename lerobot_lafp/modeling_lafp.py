@@ -16,10 +16,16 @@ from huggingface_hub import ModelCard
 from lerobot.configs.train import TrainPipelineConfig
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.policies.rtc import RTCConfig
-from lerobot.utils.constants import OBS_STATE
+from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor, nn
 
-from .agreement import check_dataset, default_motion_weight, warn_of_idle_latents
+from .agreement import (
+    check_dataset,
+    default_motion_weight,
+    measure_states,
+    warn_of_idle_latents,
+    warn_of_ignored_tasks,
+)
 from .batch import TrainingBatch, read_batch
 from .building import build_limits, build_normalizer, build_stages, build_task_encoder
 from .checkpoint.card import model_card, save_beside
@@ -34,9 +40,9 @@ from .configuration_lafp import STAGES, LAFPConfig
 from .distributed import sum_of_all, sum_while_training
 from .latent_action_model import LatentActionModel
 from .latent_policy import LatentPolicy, update_average
-from .limits import SafetyGuard
+from .limits import SafetyGuard, SafetyLimits
 from .networks import mean_over_valid
-from .observation import Observation, shift_at_random
+from .observation import Observation, in_own_terms, shift_at_random
 from .randomness import of_step
 from .real_time import Chunk, Continuation, continuation, steering
 from .statistics import RunningMoments
@@ -88,13 +94,16 @@ class LAFPPolicy(PreTrainedPolicy):
         if config.motion_weight is None:
             config.motion_weight = default_motion_weight(config)
         known_tasks = len(config.tasks or [])
+        stats = measure_states(config, dataset_stats, dataset_meta, load_backbone)
         if dataset_meta is not None:
             check_dataset(config, dataset_meta)
             warn_of_idle_latents(config)
-            known_tasks = config.take_tasks([str(task) for task in dataset_meta.tasks.index])
+            tasks = [str(task) for task in dataset_meta.tasks.index]
+            known_tasks = config.take_tasks(tasks)
+            warn_of_ignored_tasks(config, tasks)
         # Of the tasks of a checkpoint the vectors follow with its weights.
         self.task_encoder = build_task_encoder(config, 0 if load_backbone else known_tasks)
-        self.normalizer = build_normalizer(config, dataset_stats, load_backbone)
+        self.normalizer = build_normalizer(config, stats, load_backbone)
         stages = build_stages(config, self.normalizer, self.task_encoder, load_backbone)
         self.latent_action_model, self.action_decoder = stages.latent_action_model, stages.action_decoder
         self.chunk_moments, self.limits = stages.chunk_moments, build_limits(config)
@@ -106,6 +115,8 @@ class LAFPPolicy(PreTrainedPolicy):
         self._update_due = False
         self._passes = 0  # forward passes since the last update
         self._saw_labels = False
+        # Taken in when training begins: until then a checkpoint's own may follow.
+        self._state_to_take = (stats or {}).get(OBS_STATE)
         # Whose latents the dataset brings; told once whether they are this checkpoint's, when its weights are loaded.
         self._labels_to_check = labels_record(config, dataset_meta)
         self._features_to_check = encoded_cameras(dataset_meta)
@@ -194,17 +205,33 @@ class LAFPPolicy(PreTrainedPolicy):
             randomness = of_step(int(self.stage_steps.sum()), self._passes, self.stage_steps.device)
             self._passes += 1
         with randomness:
-            data = read_batch(batch, self.config, self.normalizer)
+            data = read_batch(self.in_own_terms(batch), self.config, self.normalizer)
             data.history = self.with_task(data.history, batch.get(TASK))
             losses = self._action_flow_losses(data) if self.chunk_moments is not None else self._stage_losses(data)
         if optimizing:
             if self.limits is not None and self._learns_from_actions():
-                self.limits.update(data.actions, data.labeled, data.state)
+                self._update_limits(self.limits, data)
             self._update_due = True
             self._saw_labels = self.config.decoder_input != "none" and int(sum_of_all(data.labeled.sum())) > 0
         total = torch.stack(list(losses.values())).sum(dim=0)
         report = {name: loss.mean().item() for name, loss in losses.items()}
         return (total if reduction == "none" else total.mean()), report
+
+    def in_own_terms(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """``batch`` with states and actions in this policy's order and of its type (`observation.in_own_terms`)."""
+        features = self.config.input_features or {}
+        shapes = {**self.normalizer.vector_shapes, **{k: features[k].shape for k in (OBS_STATE,) if k in features}}
+        if self.config.action_dim is not None:
+            shapes[ACTION] = (self.config.action_dim,)
+        return in_own_terms(batch, shapes, self.config.orders)
+
+    def _update_limits(self, limits: SafetyLimits, data: TrainingBatch) -> None:
+        if self._state_to_take is not None and len(limits.state_deviation):
+            limits.take_state(self._state_to_take)
+        self._state_to_take = None
+        joints = self.config.joint_of_action
+        where = None if data.state is None or joints is None else data.state[:, joints]
+        limits.update(data.actions, data.labeled, data.state, where)
 
     def _learns_from_actions(self) -> bool:
         stage = self.config.stage
@@ -358,7 +385,7 @@ class LAFPPolicy(PreTrainedPolicy):
     def _guard(self) -> SafetyGuard | None:
         """What bounds the commands of this run; made when the first one is asked for, of the limits then known."""
         if self._following is None and self.config.limits and self.limits is not None:
-            self._following = SafetyGuard(self.config, self.limits, self.normalizer.of(OBS_STATE))
+            self._following = SafetyGuard(self.config, self.limits)
         return self._following
 
     def _observed_keys(self) -> list[str]:
@@ -373,6 +400,7 @@ class LAFPPolicy(PreTrainedPolicy):
             noise: Where the flow starts, (B, L, Dz); drawn if unset.
         """
         self._require_acting()
+        batch = self.in_own_terms(batch)
         for key, frames in self._history.items():
             if key not in batch:
                 self.normalizer(batch)  # raises, naming what is missing
@@ -384,10 +412,10 @@ class LAFPPolicy(PreTrainedPolicy):
             _, actions = self._act(history, batch.get(TASK), noise)
             self._chunk.extend(actions[:, : self.config.n_action_steps].unbind(dim=1))
         action = self._chunk.popleft()
-        if (guard := self._guard) is None:
-            return action
-        guard.watch({key: batch[key] for key in self.normalizer.camera_shapes}, batch.get(OBS_STATE))
-        return guard.command(action)
+        if (guard := self._guard) is not None:
+            guard.watch({key: batch[key] for key in self.normalizer.camera_shapes}, _present(batch.get(OBS_STATE)))
+            action = guard.command(action)
+        return self._in_their_order(action)
 
     @torch.no_grad()
     def predict_action_chunk(
@@ -407,6 +435,7 @@ class LAFPPolicy(PreTrainedPolicy):
             prev_chunk_left_over: Likewise: the actions of the chunk before that are not sent yet, (n, A) or (B, n, A).
         """
         self._require_acting()
+        batch = self.in_own_terms(batch)
         steps = self.config.n_obs_steps
         shapes = {**self.normalizer.camera_shapes, **self.normalizer.vector_shapes}
         history = {}
@@ -421,12 +450,16 @@ class LAFPPolicy(PreTrainedPolicy):
         if going_on is not None:
             actions[:, : going_on.committed] = going_on.left[:, : going_on.committed]
         if (guard := self._guard) is not None:
-            state = batch.get(OBS_STATE)
             images = {key: history[key][:, -1] for key in self.normalizer.camera_shapes}
-            guard.watch(images, state[:, -1] if state is not None and state.ndim == 3 else state)
+            guard.watch(images, _present(batch.get(OBS_STATE)))
             actions = guard.chunk(actions, going_on)
         self._present = Chunk(z, actions)
-        return actions
+        return self._in_their_order(actions)
+
+    def _in_their_order(self, actions: Tensor) -> Tensor:
+        """Actions (.., A) in the order of the robot's or the dataset's names."""
+        order = self.config.orders.get(ACTION)
+        return actions if order is None else actions[..., torch.tensor(order).argsort()]
 
     def supports_rtc(self) -> bool:
         """Whether the next chunk can be made to go on from the present one: it takes a flow to be steered."""
@@ -441,6 +474,8 @@ class LAFPPolicy(PreTrainedPolicy):
         """Where the present chunk is, if LeRobot's ``rtc`` inference runs and replaces chunks before their end."""
         if left_over is None or self._present is None or not self._rtc_options.enabled:
             return None
+        if (order := self.config.orders.get(ACTION)) is not None:
+            left_over = left_over[..., order]
         return continuation(self._present, left_over, delay, self._rtc_options)
 
     def with_task(self, history: Observation, tasks: Any) -> Observation:
@@ -465,7 +500,8 @@ class LAFPPolicy(PreTrainedPolicy):
         tokens = self.acting_policy.observe(history)
         if noise is None:
             noise = self.acting_policy.noise(tokens.shape[0], tokens)
-        origin = raw[OBS_STATE][:, -1].to(tokens) if self.config.relative_actions else None
+        joints = self.config.joint_of_action
+        origin = raw[OBS_STATE][:, -1, joints].to(tokens) if self.config.relative_actions else None
         seen = self._decoder_observation(tokens, history)
 
         def decode(z: Tensor) -> Tensor:
@@ -590,3 +626,8 @@ class LAFPPolicy(PreTrainedPolicy):
         with saved_whole(save_directory) as fresh:
             super()._save_pretrained(fresh, state_dict=state_dict)
         save_beside(self._card(self.config.license, self.config.tags or ()), save_directory)
+
+
+def _present(state: Tensor | None) -> Tensor | None:
+    """The last of the frames (B, T, S), or the only one (B, S)."""
+    return state[:, -1] if state is not None and state.ndim == 3 else state

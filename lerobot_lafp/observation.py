@@ -5,7 +5,7 @@ leaves it as float tensors of one known shape, where there is a frozen ViT as it
 makes one token of width ``D`` per camera (or patch) and per state, ``N`` in all, for each of ``T`` frames.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Literal, cast
@@ -28,6 +28,10 @@ SMALL_IMAGE = 128
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: Pixels that are kept beside patch tokens, for their motion, have at most this longest side.
 LONGEST_SIDE = 128
+#: Fractions of white may be a little more than white, where a resize or a colour transform overshot.
+LARGEST_FRACTION = 2.0
+#: A distance counts by at most so many deviations: what a depth camera did not measure it tells as 0 or very far.
+DEPTH_RANGE = 5.0
 VisionEncoder = Literal["auto", "small_conv", "resnet18", "vit"]
 
 Observation = dict[str, Tensor]
@@ -50,11 +54,12 @@ class ObservationNormalizer(nn.Module):
     Args:
         cameras: Feature name -> (C, H, W) as recorded.
         vectors: Feature name -> shape of each state.
-        stats: The dataset's statistics (`dataset.meta.stats`), read for states only.
+        stats: The dataset's statistics (`dataset.meta.stats`), read for states and depth cameras only.
         resize_shape: (H, W) to resize images to; unset: as recorded.
         imagenet: Normalise images as ImageNet backbones expect, else to [-1, 1].
         vit: What turns every image into patch tokens; unset: images stay images.
         keep_pixels: Keep a small image beside its patch tokens (``pixels_key``).
+        depth: Cameras whose numbers are distances, of any unit, and are normalised by their own statistics.
     """
 
     image_mean: Tensor
@@ -64,11 +69,12 @@ class ObservationNormalizer(nn.Module):
         self,
         cameras: Mapping[str, tuple[int, ...]],
         vectors: Mapping[str, tuple[int, ...]],
-        stats: Mapping[str, dict[str, Any]] | None = None,
+        stats: Mapping[str, Mapping[str, Any]] | None = None,
         resize_shape: tuple[int, int] | None = None,
         imagenet: bool = False,
         vit: FrozenViT | None = None,
         keep_pixels: bool = False,
+        depth: Collection[str] = (),
     ) -> None:
         super().__init__()
         self.vit = vit
@@ -78,6 +84,9 @@ class ObservationNormalizer(nn.Module):
         self.resize_shape = resize_shape
         self.vectors = nn.ModuleDict(
             {module_key(k): FixedNormalizer(shape, (stats or {}).get(k)) for k, shape in vectors.items()}
+        )
+        self.depth = nn.ModuleDict(
+            {module_key(k): FixedNormalizer((1, 1, 1), _of_depth((stats or {}).get(k))) for k in depth if k in cameras}
         )
         mean, std = (IMAGENET_MEAN, IMAGENET_STD) if imagenet else ((0.5,) * 3, (0.5,) * 3)
         self.register_buffer("image_mean", torch.tensor(mean).reshape(3, 1, 1))
@@ -115,12 +124,9 @@ class ObservationNormalizer(nn.Module):
     def encode(self, batch: Mapping[str, Tensor]) -> Observation:
         """The cameras of ``batch``, normalised; where there is a ViT as patch tokens, if they are not that already."""
         images: Observation = {}
-        ready: Observation = {}
+        ready: Observation = self._patches_in(batch)
         for key, shape in self.camera_shapes.items():
-            x, patches = batch.get(key), self.patch_shapes.get(key)
-            if x is not None and patches is not None and self._is_ready(x, shape, patches):
-                ready[key] = (x if x.ndim == 4 else x.unsqueeze(1)).to(self.image_mean.dtype)
-            else:
+            if key not in ready:
                 images[key] = self._image(self._take(batch, key, shape, self.resize_shape is not None), key)
         if self.vit is None:
             return images
@@ -131,10 +137,34 @@ class ObservationNormalizer(nn.Module):
             )
         return {**ready, **self._as_patches(self.vit, images)}
 
+    def unpacked(self, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+        """``batch`` with the patch tokens that it holds as (B, T, P, F)."""
+        return {**batch, **self._patches_in(batch)}
+
+    def _patches_in(self, batch: Mapping[str, Tensor]) -> Observation:
+        """Cameras that ``batch`` holds as patch tokens, (B, T, P, F)."""
+        found: Observation = {}
+        for key, patches in self.patch_shapes.items():
+            x = batch.get(key)
+            if x is None or not self._is_ready(x, self.camera_shapes[key], patches):
+                continue
+            if x.ndim == 4 and tuple(x.shape[-2:]) != patches:
+                x = x[0]
+            frames = batch[f"{key}_is_pad"].shape if f"{key}_is_pad" in batch else (len(x), -1)
+            found[key] = x.reshape(*frames, *patches).to(self.image_mean.dtype)
+        return found
+
     @staticmethod
     def _is_ready(x: Tensor, shape: tuple[int, ...], patches: tuple[int, int]) -> bool:
-        """Whether ``x`` holds patch tokens, (B, [T,] P, F), and no images."""
-        return x.ndim in (3, 4) and tuple(x.shape[-2:]) == patches and tuple(x.shape[-3:]) != tuple(shape)
+        """Whether ``x`` holds patch tokens and no images.
+
+        They come as (B, [T,] P * F), or (B, [T,] P, F) from older datasets. LeRobot's preprocessor takes (B, T, P * F)
+        for one image, and makes it (1, B, T, P * F).
+        """
+        if x.ndim not in (2, 3, 4) or same_picture(tuple(x.shape[-3:]), tuple(shape), resized=True):
+            return False
+        is_flat = x.shape[-1] == patches[0] * patches[1] and (x.ndim < 4 or len(x) == 1)
+        return is_flat or (x.ndim > 2 and tuple(x.shape[-2:]) == patches)
 
     @staticmethod
     def _take(batch: Mapping[str, Tensor], key: str, shape: tuple[int, ...], resized: bool = False) -> Tensor:
@@ -145,6 +175,7 @@ class ObservationNormalizer(nn.Module):
                 f"`{key}` is missing: the policy was trained with it, but got only {there}. Connect that camera or "
                 "state, or map another name to it with rename_map."
             )
+        x = with_last_axis(x, tuple(shape))
         if x.ndim == len(shape) + 1:
             x = x.unsqueeze(1)
         if x.ndim != len(shape) + 2 or not same_picture(tuple(x.shape[2:]), tuple(shape), resized):
@@ -156,8 +187,11 @@ class ObservationNormalizer(nn.Module):
         return x
 
     def _image(self, x: Tensor, key: str) -> Tensor:
-        if not x.is_floating_point():
-            x = x.to(self.image_mean.dtype) / 255
+        depth = module_key(key) in self.depth
+        if depth:
+            x = self.depth[module_key(key)](x.to(self.image_mean.dtype)).clamp(-DEPTH_RANGE, DEPTH_RANGE)
+        else:
+            x = _as_fractions(x, key).to(self.image_mean.dtype)
         frames = x.shape[1]
         x = rearrange(x, "b t c h w -> (b t) c h w")
         if x.shape[1] == 1:
@@ -166,7 +200,9 @@ class ObservationNormalizer(nn.Module):
             raise ValueError(f"`{key}` has {x.shape[1]} channels; LAFP takes grey (1) or RGB (3) images.")
         if self.resize_shape is not None and tuple(x.shape[-2:]) != tuple(self.resize_shape):
             x = TF.resize(x, list(self.resize_shape), antialias=True)
-        return rearrange((x - self.image_mean) / self.image_std, "(b t) c h w -> b t c h w", t=frames)
+        if not depth:
+            x = (x - self.image_mean) / self.image_std
+        return rearrange(x, "(b t) c h w -> b t c h w", t=frames)
 
     def _as_patches(self, vit: FrozenViT, images: Observation) -> Observation:
         """Every camera's patch tokens, (B, T, P, F), by one call of the ViT for all cameras of a size."""
@@ -179,6 +215,61 @@ class ObservationNormalizer(nn.Module):
             parts = tokens.split([x.shape[:2].numel() for x in alike.values()])
             out |= {key: p.unflatten(0, x.shape[:2]) for (key, x), p in zip(alike.items(), parts, strict=True)}
         return out
+
+
+def with_last_axis(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """``x`` (B, ..) or (B, T, ..) of a feature of ``shape``, of which LeRobot's loader drops the axis of one number."""
+    if shape == (1,) and (x.ndim == 1 or (x.ndim == 2 and x.shape[1] != 1)):
+        return x.unsqueeze(-1)
+    return x
+
+
+def in_own_terms(
+    batch: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], orders: Mapping[str, Sequence[int]]
+) -> dict[str, Any]:
+    """``batch`` with its states and actions as the policy knows them; the batch itself is left as it is.
+
+    Args:
+        batch: As a dataset's or a robot's.
+        shapes: State, or ``action`` -> its shape, without batch and time.
+        orders: State, or ``action`` -> where each of the policy's dimensions is in the batch's.
+
+    Returns:
+        The same entries: of floating point, with the axis that a feature of one number lost, in the policy's order.
+    """
+    out = dict(batch)
+    for key, shape in shapes.items():
+        if not isinstance(x := batch.get(key), Tensor):
+            continue
+        x = with_last_axis(x, tuple(shape))
+        if not x.is_floating_point() or x.dtype == torch.float64:
+            x = x.float()
+        out[key] = x[..., orders[key]] if key in orders else x
+    return out
+
+
+def _as_fractions(x: Tensor, key: str) -> Tensor:
+    """Pixels as fractions of white, 0 to 1.
+
+    Raises:
+        ValueError: They are neither bytes nor fractions.
+    """
+    if x.dtype == torch.uint8:
+        return x / 255
+    if x.dtype == torch.bool:
+        return x.float()
+    if not x.is_floating_point() or float(x.detach().flatten(2).amax(dim=2).amin()) > LARGEST_FRACTION:
+        raise ValueError(
+            f"`{key}` holds numbers up to {float(x.amax()):g} ({str(x.dtype).removeprefix('torch.')}), and LAFP takes "
+            "pictures of bytes or of fractions from 0 to 1. If they are distances, say so in the dataset's "
+            f'meta/info.json ("info": {{"is_depth_map": true}} of `{key}`) and train anew; else divide them by white.'
+        )
+    return x
+
+
+def _of_depth(stats: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Statistics of a depth camera, whose only channel they are of."""
+    return None if stats is None else {name: stats[name] for name in ("mean", "std", "min", "max") if name in stats}
 
 
 class SmallConvEncoder(nn.Sequential):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from .command_line import CommandParser
 from .configuration_lafp import LAFPConfig
+from .lerobot_patches import match_robots_of_the_policy_server
 from .runs import CommandError
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ def run_serve(arguments: Sequence[str]) -> int:
     except ImportError as error:
         raise CommandError(f"gRPC is needed ({error}): pip install 'lerobot_policy_lafp[serve]'.") from error
     SUPPORTED_POLICIES.append(LAFPConfig.get_choice_name(LAFPConfig))
+    match_robots_of_the_policy_server()
     logger.warning(
         "Whoever can connect to %s:%d can run any program here: what is received is unpickled.", given.host, given.port
     )

@@ -1,48 +1,108 @@
 """Statistics that live in the checkpoint: buffers that training fills and inference only reads."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
 import torch
 from torch import Tensor, nn
 
 from .distributed import bounds, moments
 
-#: Below this, a dimension counts as constant and is only centred, never blown up.
-MIN_SCALE = 1e-6
-#: A joint that a demonstrator held still trembles by an encoder's tick, and a policy that acts moves it by several.
-#: Told in deviations of that tremble, it would drown all else: no dimension of a state counts as finer than this share
-#: of the widest.
-LEAST_STATE_SHARE = 0.03
+#: A deviation below this share of the numbers' own size is what 32 bits round by: the dimension is constant.
+ROUNDING = 1e-6
+#: A dimension was held still if its deviation is less than so many times its noise from frame to frame ..
+STILL_NOISE = 2.0
+#: .. or if all its values lie within so many ticks of what measured it. A gripper that is open or shut is one of these.
+STILL_TICKS = 8.0
+#: A dimension that was held still counts by so many deviations of its noise.
+NOISE_SCALE = 5.0
+#: What it does beyond the range that was seen, plus this share of it, tells nothing: it counts as the edge.
+STILL_MARGIN = 0.25
+#: No floor is a share of another dimension's deviation; checkpoints of format 1 have one of 0.03 in their buffers.
+LEAST_STATE_SHARE = 0.0
 
 
-def _safe_scale(scale: Tensor) -> Tensor:
-    return torch.where(scale > MIN_SCALE, scale, torch.ones_like(scale))
+def _scale(variance: Tensor) -> Tensor:
+    return torch.where(variance > 0, variance.sqrt(), torch.ones_like(variance))
 
 
-def at_least_share(scale: Tensor, share: float) -> Tensor:
-    """``scale`` (dim,), no dimension's less than this share of the largest."""
-    return scale.clamp(min=float(scale.max()) * share)
+def _without_rounding(variance: Tensor, mean: Tensor) -> Tensor:
+    """``variance``, zero where it is but what ``mean`` is rounded by."""
+    return torch.where(variance.sqrt() > ROUNDING * mean.abs(), variance, torch.zeros_like(variance))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How a dimension of a state is counted, each (d,): by its own deviation, resolution and noise.
+
+    A joint that was held still trembles by an encoder's tick, and a policy that acts moves it by several. Told in
+    deviations of that tremble, it would drown all else. So it counts by its noise, and beyond what was seen as the
+    edge of it. Multiplying a dimension by any factor multiplies all of these by it, and changes no other dimension.
+
+    Attributes:
+        mean: Its mean.
+        scale: What it is divided by; 1 where it is constant.
+        low: Least value that counts as itself; -inf where it moved.
+        high: Largest; inf where it moved.
+        moved: Whether it was moved at all, as far as can be told.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    low: Tensor
+    high: Tensor
+    moved: Tensor
+
+    @classmethod
+    def of(cls, stats: Mapping[str, Any]) -> Self:
+        """Of ``mean`` and ``std`` and, where they are known, ``min``, ``max``, ``noise`` and ``tick``, each (d,)."""
+
+        def read(name: str, otherwise: Tensor) -> Tensor:
+            return torch.as_tensor(stats[name], dtype=torch.float64).flatten() if name in stats else otherwise
+
+        mean = read("mean", torch.zeros(0))
+        std = read("std", mean)
+        low, high = read("min", torch.full_like(mean, -torch.inf)), read("max", torch.full_like(mean, torch.inf))
+        noise, tick = read("noise", torch.zeros_like(mean)), read("tick", torch.zeros_like(mean))
+        width = high - low
+        constant = (std <= ROUNDING * mean.abs()) | (width <= 0)
+        still = constant | (std < STILL_NOISE * noise) | (width < STILL_TICKS * tick)
+        floor = torch.minimum(torch.maximum(NOISE_SCALE * noise, STILL_TICKS * tick), width / 2)
+        scale = torch.where(still, torch.maximum(std, floor), std)
+        margin = torch.where(torch.isfinite(width), STILL_MARGIN * width, 0.0)
+        return cls(
+            mean=mean.float(),
+            scale=torch.where(constant, 1.0, scale).float(),
+            low=torch.where(still, low - margin, -torch.inf).float(),
+            high=torch.where(still, high + margin, torch.inf).float(),
+            moved=~still,
+        )
 
 
 class FixedNormalizer(nn.Module):
-    """``(x - mean) / std`` per dimension, with mean and std given once (from the dataset's statistics).
+    """``(x - mean) / std`` per dimension, given once (from a dataset's statistics) and as ``Spread`` counts it.
 
-    No std counts as less than ``LEAST_STATE_SHARE`` of the largest, but that of a constant dimension is 1.
+    Args:
+        shape: Of ``x``, without batch and time.
+        stats: ``mean`` and ``std`` and, where they are known, ``min``, ``max``, ``noise`` and ``tick``. Unset: ``x``
+            stays as it is.
     """
 
     mean: Tensor
     std: Tensor
+    low: Tensor
+    high: Tensor
 
-    def __init__(self, shape: tuple[int, ...], stats: dict[str, Tensor] | None = None) -> None:
+    def __init__(self, shape: tuple[int, ...], stats: Mapping[str, Any] | None = None) -> None:
         super().__init__()
-        mean, std = torch.zeros(shape), torch.ones(shape)
-        if stats is not None and "mean" in stats and "std" in stats:
-            mean = torch.as_tensor(stats["mean"], dtype=torch.float32).reshape(shape).clone()
-            given = torch.as_tensor(stats["std"], dtype=torch.float32).reshape(shape)
-            std = torch.where(given > MIN_SCALE, at_least_share(given, LEAST_STATE_SHARE), std)
-        self.register_buffer("mean", mean)
-        self.register_buffer("std", std)
+        plain = {"mean": torch.zeros(shape), "std": torch.ones(shape)}
+        spread = Spread.of(stats if stats is not None and "mean" in stats and "std" in stats else plain)
+        for name, x in (("mean", spread.mean), ("std", spread.scale), ("low", spread.low), ("high", spread.high)):
+            self.register_buffer(name, x.reshape(shape).clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        return (x - self.mean) / self.std
+        return (torch.maximum(torch.minimum(x, self.high), self.low) - self.mean) / self.std
 
 
 class RunningMoments(nn.Module):
@@ -76,12 +136,12 @@ class RunningMoments(nn.Module):
         delta = mean - self.mean
         spread = variance * new + (self.variance * seen if seen else 0) + delta**2 * (seen * new / total)
         self.mean.copy_(self.mean + delta * (new / total) if seen else mean)
-        self.variance.copy_(spread / total if seen else variance)
+        self.variance.copy_(_without_rounding(spread / total if seen else variance, self.mean))
         self.count.fill_(total)
 
     @property
     def std(self) -> Tensor:
-        return _safe_scale(self.variance.sqrt())
+        return _scale(self.variance)
 
     def normalize(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std
@@ -113,16 +173,14 @@ class RunningRange(nn.Module):
         """Whether anything came by."""
         return bool((self.low <= self.high).all())
 
-    def width(self, least_share: float) -> Tensor:
-        """From least to largest, (dim,); no less than this share of the widest dimension's."""
-        return at_least_share(self.high - self.low, least_share)
+    @property
+    def width(self) -> Tensor:
+        """From least to largest, (dim,); zero if nothing came by."""
+        return (self.high - self.low).clamp(min=0)
 
-    def widened(self, margin: float, least_share: float) -> tuple[Tensor, Tensor]:
-        """The range with ``margin`` times its ``width`` added on both sides; without bounds if nothing came by."""
-        if not self.seen:
-            return torch.full_like(self.low, -torch.inf), torch.full_like(self.high, torch.inf)
-        more = margin * self.width(least_share)
-        return self.low - more, self.high + more
+
+#: Below this, a dimension of the latents counts as constant.
+MIN_SCALE = 1e-6
 
 
 class LatentStatistics(nn.Module):
@@ -166,7 +224,8 @@ class LatentStatistics(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        return _safe_scale(self.variance.sqrt())
+        std = self.variance.sqrt()
+        return torch.where(std > MIN_SCALE, std, torch.ones_like(std))
 
     def normalize(self, z: Tensor) -> Tensor:
         return (z - self.centre) / self.scale

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from lerobot_lafp.measuring import _Running
 from lerobot_lafp.statistics import FixedNormalizer, LatentStatistics, RunningMoments
 
 
@@ -81,10 +84,39 @@ def test_fixed_normalizer_takes_the_dataset_statistics() -> None:
 
 def test_the_tremble_of_a_joint_held_still_is_no_signal() -> None:
     """A joint in degrees that the demonstrator did not touch, of an encoder with ticks of 0.09."""
-    normalizer = FixedNormalizer((3,), {"mean": np.zeros(3), "std": np.array([22.0, 25.0, 0.015])})
+    stats = {"mean": np.zeros(3), "std": np.array([22.0, 25.0, 0.015]), "noise": np.array([0.1, 0.1, 0.014])}
+    stats |= {"min": np.array([-40.0, -60, 0]), "max": np.array([40.0, 60, 0.09]), "tick": np.array([0.09] * 3)}
+    normalizer = FixedNormalizer((3,), stats)
     a_few_ticks = normalizer(torch.tensor([[0.0, 0.0, 0.3]]))
-    assert a_few_ticks.abs().max() < 0.5
+    assert a_few_ticks.abs().max() < 3
     torch.testing.assert_close(normalizer(torch.tensor([[22.0, 25.0, 0.0]])), torch.tensor([[1.0, 1.0, 0.0]]))
+
+
+def test_what_never_moved_tells_nothing() -> None:
+    stats = {"mean": np.array([3.0]), "std": np.zeros(1), "min": np.array([3.0]), "max": np.array([3.0])}
+    normalizer = FixedNormalizer((1,), stats)
+    assert normalizer(torch.tensor([[3.0], [3.1], [500.0]])).abs().max() == 0
+
+
+def test_a_gripper_in_percent_does_not_hide_metres() -> None:
+    stats = {"mean": np.zeros(2), "std": np.array([0.04, 50.0])}
+    torch.testing.assert_close(FixedNormalizer((2,), stats)(torch.tensor([[0.04, 50.0]])), torch.ones(1, 2))
+
+
+@given(factor=st.floats(1e-3, 1e3), seed=st.integers(0, 50), kind=st.sampled_from(["moves", "still", "ticks", "rare"]))
+def test_a_state_counts_the_same_in_any_unit(factor: float, seed: int, kind: str) -> None:
+    draw = np.random.default_rng(seed)
+    x = {
+        "moves": lambda: draw.normal(0.3, 1, 200).cumsum(),
+        "still": lambda: 5 + draw.normal(0, 1e-3, 200),
+        "ticks": lambda: np.round(draw.normal(0, 0.6, 200)) * 0.09,
+        "rare": lambda: np.where(np.arange(200) // 10 == 7, 100.0, 0.0),
+    }[kind]()
+    numbers = np.stack([x, x * factor], axis=1)
+    running = _Running()
+    running.add(numbers, np.zeros(200))
+    normalized = FixedNormalizer((2,), running.result())(torch.from_numpy(numbers * 1.5).float())
+    torch.testing.assert_close(normalized[:, 0], normalized[:, 1], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", [RunningMoments, LatentStatistics])

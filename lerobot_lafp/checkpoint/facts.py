@@ -89,7 +89,7 @@ def _limits(config: LAFPConfig, tensors: Mapping[str, Tensor]) -> dict[str, Any]
         return None  # loading says what is wrong
     if not limits.action.seen:
         return None
-    guard = SafetyGuard(config, limits, None)
+    guard = SafetyGuard(config, limits)
     return {
         name: {"range": [low, high], "change": change if math.isfinite(change) else None}
         for name, low, high, change in zip(guard.names, *(x.tolist() for x in guard.bounds), strict=True)

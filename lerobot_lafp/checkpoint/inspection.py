@@ -17,7 +17,7 @@ from ..messages import in_one_line
 from ..runs import CommandError
 from .facts import facts_of_config, facts_of_tensors, limit_lines, lines, statistics_lines
 from .fetching import fetched
-from .integrity import options_changed, read_config, refuse_altered
+from .integrity import migrate, options_changed, read_config, refuse_altered
 from .processors import faults_of_processors
 
 USAGE = """lafp inspect CHECKPOINT [--json]
@@ -144,11 +144,18 @@ def _read_weights(
     wrong = [
         name
         for name, tensor in tensors.items()
-        if tensor.is_floating_point() and not name.startswith("limits.") and not bool(torch.isfinite(tensor).all())
-    ]  # bounds of what was never seen are infinite
+        if tensor.is_floating_point() and not _is_bound(name) and not bool(torch.isfinite(tensor).all())
+    ]
     if wrong:
         faults.append(f"{len(wrong)} of its tensors hold NaN or infinite values, the first is {wrong[0]}. Train again.")
+    if saved is not None and "stage_steps" in tensors:
+        migrate(tensors, saved.get("checkpoint_format"))
     return tensors
+
+
+def _is_bound(name: str) -> bool:
+    """Whether a tensor holds bounds, which are infinite where nothing was seen, or nothing is bounded."""
+    return name.startswith("limits.") or (name.startswith("normalizer.") and name.endswith((".low", ".high")))
 
 
 def _hold_together(config: LAFPConfig, tensors: Mapping[str, Tensor], facts: dict[str, Any], faults: list[str]) -> None:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
 from torch import Tensor
 
@@ -136,5 +137,36 @@ def _from_0_to_1(state: dict[str, Tensor]) -> None:
     """Format 0 had neither number nor digest; its tensors are the same."""
 
 
+def _from_1_to_2(state: dict[str, Tensor]) -> None:
+    """Format 1 had floors across dimensions: of a state's deviation for the guard, of what an action may do, a tenth of
+    the widest dimension's. They become numbers of each dimension, so that it acts as it did."""
+
+    def at_least_a_tenth(x: Tensor) -> Tensor:
+        return x.clamp(min=float(x.max()) * 0.1)
+
+    for name in [name for name in state if name.startswith("normalizer.vectors.") and name.endswith(".std")]:
+        state[name.removesuffix("std") + "low"] = torch.full_like(state[name], -torch.inf)
+        state[name.removesuffix("std") + "high"] = torch.full_like(state[name], torch.inf)
+    for name in [name for name in state if name.endswith("moments.variance") or name == "limits.tokens.variance"]:
+        state[name] = torch.where(state[name].sqrt() > 1e-6, state[name], torch.zeros_like(state[name]))
+    if "limits.action.low" not in state:
+        return
+    width = state["limits.action.high"] - state["limits.action.low"]
+    state["limits.width"] = at_least_a_tenth(width) if bool((width >= 0).all()) else torch.zeros_like(width)
+    for name in ("limits.change.high", "limits.lead.high"):
+        if name in state and bool((state[name] >= 0).all()):
+            state[name] = at_least_a_tenth(state[name])
+    mean, std = (state.get(f"normalizer.vectors.observation__state.{name}") for name in ("mean", "std"))
+    if mean is None or std is None:
+        mean = std = width.new_zeros(0)
+    elif "limits.lead.low" not in state:  # never measured, for want of the action's width
+        state["limits.lead.low"], state["limits.lead.high"] = (
+            torch.full_like(width, n) for n in (torch.inf, -torch.inf)
+        )
+    deviation = at_least_a_tenth(std.flatten()) if std.numel() else std
+    state["limits.state_deviation"] = deviation
+    state["limits.state.low"], state["limits.state.high"] = (mean.flatten() + n * deviation for n in (-3, 3))
+
+
 #: Position N: from format N to N + 1.
-_MIGRATIONS: tuple[Callable[[dict[str, Tensor]], None], ...] = (_from_0_to_1,)
+_MIGRATIONS: tuple[Callable[[dict[str, Tensor]], None], ...] = (_from_0_to_1, _from_1_to_2)

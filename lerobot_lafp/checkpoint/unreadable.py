@@ -11,6 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from lerobot.configs import PreTrainedConfig
 
 from ..configuration_lafp import LAFPConfig
+from ..lerobot_patches import in_json
 from .fetching import explained
 from .integrity import installed_versions, read_config
 
@@ -29,6 +30,8 @@ def explain_unreadable_configurations() -> None:
     ) -> PreTrainedConfig:
         if (file := Path(pretrained_name_or_path) / CONFIG_NAME).is_file():
             read_config(file)
+        if overrides := options.get("cli_overrides"):
+            options["cli_overrides"] = [in_json(each) for each in overrides]
         try:
             return cast(PreTrainedConfig, read(cls, pretrained_name_or_path, **options))
         except (FileNotFoundError, HFValidationError, LocalEntryNotFoundError) as error:

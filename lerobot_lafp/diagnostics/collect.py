@@ -194,7 +194,7 @@ def _read(policy: LAFPPolicy, batch: Mapping[str, Any]) -> tuple[TrainingBatch, 
     They are where the policy's are; and where it has seen none yet, if they can be, since latents describe motion.
     """
     device = policy.normalizer.image_mean.device
-    batch = {key: x.to(device) if isinstance(x, Tensor) else x for key, x in batch.items()}
+    batch = policy.in_own_terms({key: x.to(device) if isinstance(x, Tensor) else x for key, x in batch.items()})
     actions, state = batch.get(ACTION), batch.get(OBS_STATE)
     width = None if actions is None else actions.shape[-1]  # another robot's actions can be told as well as one's own
     as_motion = policy.config.relative_actions or policy.config.action_dim is None

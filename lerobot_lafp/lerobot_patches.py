@@ -1,0 +1,239 @@
+"""Every place where something of LeRobot's is replaced or extended, each with its reason and the version it is for.
+
+LeRobot 0.6.1 hands a policy no word of the episodes that a run trains on, nor of the robot and the rate of a rollout,
+and its parser takes no decoder of a policy type's own. What is wrapped here is left as it is for other policies.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from functools import wraps
+from typing import Any
+
+import yaml
+from lerobot.configs.train import TrainPipelineConfig
+from lerobot.utils.constants import ACTION, OBS_STATE
+
+from .configuration_lafp import LAFPConfig
+from .context import TrainingContext
+
+logger = logging.getLogger(__name__)
+
+
+def apply() -> None:
+    """Wrap them, once a process."""
+    tell_policies_of_their_training()
+    check_robots_before_they_are_connected()
+
+
+def tell_policies_of_their_training() -> None:
+    """Note in ``LAFPConfig.context`` what ``lerobot-train`` is about to do, and refuse at once what cannot end well.
+
+    ``TrainPipelineConfig.validate`` is the first that it calls, before the dataset is opened.
+    """
+    validate = TrainPipelineConfig.validate
+    if hasattr(validate, "__wrapped__"):
+        return
+
+    @wraps(validate)
+    def validate_and_tell(self: TrainPipelineConfig) -> None:
+        validate(self)
+        policy = self.policy
+        if not isinstance(policy, LAFPConfig):
+            return
+        evaluates = self.env is not None and 0 < self.env_eval_freq <= self.steps
+        if evaluates and not acts_after(policy):
+            raise ValueError(
+                f"Stage {policy.stage} gives a policy that cannot act yet, and it is to be evaluated in an environment "
+                f"after {self.env_eval_freq} steps. Add --env_eval_freq=0, and evaluate stage action_decoder."
+            )
+        episodes = self.dataset.episodes
+        policy.context = TrainingContext(
+            episodes=None if episodes is None else tuple(episodes),
+            eval_split=self.dataset.eval_split,
+            rename_map=dict(self.rename_map or {}),
+            evaluates=evaluates,
+        )
+
+    TrainPipelineConfig.validate = validate_and_tell
+
+
+def acts_after(config: LAFPConfig) -> bool:
+    """Whether a policy can act once it has been through its stage."""
+    return config.stage in ("joint", "action_decoder") or (
+        config.stage == "latent_policy" and config.decoder_input == "none"
+    )
+
+
+def check_robots_before_they_are_connected() -> None:
+    """Match names and rate of a rollout with the policy's before its robot is connected.
+
+    ``build_rollout_context`` loads the policy and connects the robot; commands it sends by position, and of names that
+    are others it only warns (`L/rollout/context.py: _resolve_action_key_order`).
+    """
+    from lerobot.rollout import context
+
+    build = context.build_rollout_context
+    if hasattr(build, "__wrapped__"):
+        return
+
+    @wraps(build)
+    def check_and_build(cfg: Any, *arguments: Any, **options: Any) -> Any:
+        if isinstance(cfg.policy, LAFPConfig):
+            prepare_rollout(cfg, [*arguments[1:], *options.values()])
+        return build(cfg, *arguments, **options)
+
+    for name, module in list(sys.modules.items()):  # the command has imported it by its name
+        if name.startswith(("lerobot.", "__main__")) and vars(module).get(build.__name__) is build:
+            setattr(module, build.__name__, check_and_build)
+
+
+def match_robots_of_the_policy_server() -> None:
+    """Match a client's robot with the policy by name when the client names a checkpoint, and the rates of the two.
+
+    LeRobot's policy server hands a client's numbers on by their position. Of the robot it is told what is observed; a
+    robot whose actions the policy knows by the names of its state has them in that order.
+    """
+    from lerobot.async_inference.policy_server import PolicyServer
+
+    instruct = PolicyServer.SendPolicyInstructions
+    if hasattr(instruct, "__wrapped__"):
+        return
+
+    @wraps(instruct)
+    def instruct_and_match(self: Any, request: Any, context: Any) -> Any:
+        answer = instruct(self, request, context)
+        config = getattr(self.policy, "config", None)
+        if isinstance(config, LAFPConfig) and self.lerobot_features is not None:
+            features = {key: dict(each) for key, each in self.lerobot_features.items() if key == OBS_STATE}
+            actions, joints = config.names_of(ACTION), config.names_of(OBS_STATE)
+            if actions and joints and set(actions) == set(joints) and features:
+                features[ACTION] = features[OBS_STATE]
+            match_robot(config, features)
+            if config.fps is not None and abs(config.fps - self.config.fps) > 1e-6:
+                logger.warning(
+                    "The policy was trained at %g frames per second, and this server counts in --fps=%g. Start it, and "
+                    "the client, with --fps=%g, or the robot moves at another speed than demonstrated.",
+                    config.fps,
+                    self.config.fps,
+                    config.fps,
+                )
+        return answer
+
+    PolicyServer.SendPolicyInstructions = instruct_and_match
+
+
+def prepare_rollout(cfg: Any, processors: Sequence[Any] = ()) -> None:
+    """Match a rollout with its policy (``cfg.policy``), in place.
+
+    Args:
+        cfg: LeRobot's ``RolloutConfig``.
+        processors: Robot-side pipelines of the caller's own; where there are any, names are theirs to give.
+
+    Raises:
+        ValueError: The robot's names are others, or its rate is not one that the policy can be run at.
+    """
+    _match_rate(cfg)
+    if any(each is not None for each in processors):
+        return
+    features = robot_features(cfg.robot)
+    if features is not None:
+        match_robot(cfg.policy, features)
+
+
+def match_robot(config: LAFPConfig, features: Mapping[str, Mapping[str, Any]]) -> None:
+    """Match a policy's states and actions with a robot's by name, and say so where there are no names to go by.
+
+    Raises:
+        ValueError: Names or numbers of dimensions are others.
+    """
+    for key in (OBS_STATE, ACTION):
+        if key not in features:
+            continue
+        theirs = features[key]["names"]
+        width = config.action_dim if key == ACTION else _width(config, key)
+        if width is not None and config.names_of(key) is None:
+            if width != len(theirs):
+                raise ValueError(
+                    f"`{key}` has {width} dimensions in this policy, and the robot has {len(theirs)}: "
+                    f"{', '.join(theirs)}. Use the robot that the policy was trained for."
+                )
+            logger.warning(
+                "The policy knows no names of `%s`: its %d dimensions are taken for the robot's in this order: %s.",
+                key,
+                width,
+                ", ".join(theirs),
+            )
+    config.match_names({key: each for key, each in features.items() if key == ACTION or _width(config, key)})
+
+
+def _width(config: LAFPConfig, key: str) -> int | None:
+    feature = (config.input_features or {}).get(key)
+    return None if feature is None else int(feature.shape[0])
+
+
+def robot_features(robot_config: Any) -> dict[str, dict[str, Any]] | None:
+    """The state and the action that LeRobot's rollout makes of a robot, without connecting it.
+
+    Returns:
+        None where the robot cannot be made without being connected.
+    """
+    from lerobot.robots import make_robot_from_config
+
+    try:
+        robot = make_robot_from_config(robot_config)
+        observed, commanded = robot.observation_features, robot.action_features
+    except Exception as error:  # a robot's own, of which LeRobot then says more
+        logger.warning("The names of the robot's joints are not known before it is connected (%s).", error)
+        return None
+    moves = (".pos", ".vel")  # what LeRobot 0.6.1 hands on (`L/rollout/context.py`)
+    names = {
+        OBS_STATE: [k for k, kind in observed.items() if kind is float and k.endswith(moves)],
+        ACTION: [k for k in commanded if k.endswith(moves)],
+    }
+    return {key: {"dtype": "float32", "shape": (len(of),), "names": of} for key, of in names.items() if of}
+
+
+def _match_rate(cfg: Any) -> None:
+    """Run the policy at the rate it was trained at: as it is, or with commands interpolated between its own."""
+    policy, rate = cfg.policy, float(cfg.fps)
+    if policy.fps is None or abs(policy.fps - rate) < 1e-6:
+        return
+    times = rate / policy.fps
+    if (
+        policy.commands_positions
+        and cfg.interpolation_multiplier == 1
+        and times > 1
+        and abs(times - round(times)) < 1e-6
+    ):
+        cfg.fps, cfg.interpolation_multiplier = policy.fps, round(times)
+        logger.warning(
+            "The policy was trained at %g Hz and runs at that rate; commands are interpolated to %g Hz "
+            "(--fps=%g --interpolation_multiplier=%d).",
+            policy.fps,
+            rate,
+            policy.fps,
+            round(times),
+        )
+        return
+    raise ValueError(
+        f"The rollout runs at --fps={rate:g}, and the policy was trained at {policy.fps:g} frames per second: the "
+        f"robot would move {times:.3g} times as fast as demonstrated. Run it with --fps={policy.fps:g} (commands in "
+        f"between: --interpolation_multiplier=2), or say that it is meant: --policy.fps={rate:g}."
+    )
+
+
+def in_json(override: str) -> str:
+    """``--name={key: value}`` of a command line as strict JSON, which alone LeRobot reads beside ``--policy.path``."""
+    name, equals, value = override.partition("=")
+    if not equals or value[:1] not in ("{", "["):
+        return override
+    try:
+        json.loads(value)
+    except ValueError:
+        try:
+            return f"{name}={json.dumps(yaml.safe_load(value))}"
+        except (yaml.YAMLError, TypeError):
+            return override
+    return override

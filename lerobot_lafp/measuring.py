@@ -1,0 +1,160 @@
+"""Statistics of a dataset's columns, measured from its tables: what the model needs, it does not take on trust.
+
+LeRobot's ``meta/stats.json`` may lack a column, be of other episodes, or hold NaN of a bad one. It also knows nothing
+of a column's resolution and noise, by which a joint that was held still is told from one that moved.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.float64]
+#: LeRobot's names of statistics, and ``noise`` and ``tick``: each (d,).
+Statistics = dict[str, Numbers]
+
+#: Of a dimension with more distinct values than these, the distance between two of them says nothing.
+MOST_LEVELS = 4096
+#: What 32-bit numbers are rounded by, as a share of their size.
+ROUNDING = 1e-6
+
+
+def measure_columns(meta: Any, keys: Sequence[str], episodes: Sequence[int] | None = None) -> dict[str, Statistics]:
+    """Statistics of ``keys``, numbers of any type and shape, per dimension.
+
+    Args:
+        meta: ``dataset.meta`` of a dataset whose tables are on disk.
+        keys: Columns.
+        episodes: Those to measure; unset: all.
+
+    Returns:
+        Column -> ``mean``, ``std``, ``min``, ``max``, ``count``; ``noise``, the deviation that white noise of the same
+        change from frame to frame would have; ``tick``, the least distance between two values that occur. Frames that
+        are not finite are left out. A column is missing where not all of its tables are there.
+    """
+    if not keys or getattr(meta, "root", None) is None:
+        return {}
+    running = {key: _Running() for key in keys}
+    expected = 0
+    for file, lengths in _files(meta, episodes).items():
+        path = Path(meta.root) / file
+        expected += sum(lengths.values())
+        if not path.is_file():
+            continue
+        there = set(pq.read_schema(path).names)
+        wanted = [key for key in keys if key in there]
+        table = pq.read_table(path, columns=[*wanted, "episode_index"])
+        episode_of = table["episode_index"].to_numpy()
+        mine = np.isin(episode_of, list(lengths))
+        for key in wanted:
+            values = numbers(table[key], len(table))
+            if values is not None:
+                running[key].add(values[mine], episode_of[mine])
+    return {key: each.result() for key, each in running.items() if each.seen == expected and each.count}
+
+
+def _files(meta: Any, episodes: Sequence[int] | None) -> dict[str, dict[int, int]]:
+    """Table -> its episodes and their lengths, in order."""
+    chosen = None if episodes is None else set(episodes)
+    files: dict[str, dict[int, int]] = {}
+    columns = ("episode_index", "length", "data/chunk_index", "data/file_index")
+    for episode, length, chunk, file in zip(*(meta.episodes[name] for name in columns), strict=True):
+        if chosen is None or int(episode) in chosen:
+            path = meta.data_path.format(chunk_index=int(chunk), file_index=int(file))
+            files.setdefault(path, {})[int(episode)] = int(length)
+    return files
+
+
+def numbers(column: pa.ChunkedArray, frames: int) -> Numbers | None:
+    """(frames, numbers of a frame), what is missing as NaN; None if it holds no numbers."""
+    values = column.combine_chunks()
+    while pa.types.is_nested(values.type):
+        if pa.types.is_struct(values.type):
+            return None
+        values = values.flatten()
+    if pa.types.is_boolean(values.type):
+        values = values.cast(pa.uint8())
+    if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
+        return None
+    found = values.to_numpy(zero_copy_only=False).astype(np.float64)
+    return found.reshape(frames, -1) if frames and found.size % frames == 0 else np.full((frames, 1), np.nan)
+
+
+class _Running:
+    """Statistics of one column, table by table."""
+
+    def __init__(self) -> None:
+        self.seen = self.count = 0
+        self.sum = self.squares = self.low = self.high = self.origin = np.zeros(0)
+        self.jerk, self.jerks = np.zeros(0), 0
+        self.levels: list[Numbers | None] = []
+
+    def add(self, values: Numbers, episode_of: NDArray[Any]) -> None:
+        self.seen += len(values)
+        finite = np.isfinite(values).all(axis=1)
+        good = values[finite]
+        if not len(good):
+            return
+        if not self.count:
+            width = values.shape[1]
+            self.origin = good[0]
+            self.sum, self.squares, self.jerk = np.zeros(width), np.zeros(width), np.zeros(width)
+            self.low, self.high = np.full(width, np.inf), np.full(width, -np.inf)
+            self.levels = [np.zeros(0)] * width
+        self.count += len(good)
+        apart = good - self.origin
+        self.sum, self.squares = self.sum + apart.sum(axis=0), self.squares + (apart**2).sum(axis=0)
+        self.low, self.high = np.minimum(self.low, good.min(axis=0)), np.maximum(self.high, good.max(axis=0))
+        self.levels = [_merged(levels, good[:, i]) for i, levels in enumerate(self.levels)]
+        for jerk in _second_differences(values, episode_of):
+            self.jerk, self.jerks = self.jerk + (jerk**2).sum(axis=0), self.jerks + len(jerk)
+
+    def result(self) -> Statistics:
+        mean = self.sum / self.count
+        return {
+            "mean": self.origin + mean,
+            "std": np.sqrt(np.maximum(self.squares / self.count - mean**2, 0)),
+            "min": self.low,
+            "max": self.high,
+            "count": np.array([self.count], dtype=np.float64),
+            "noise": np.sqrt(self.jerk / max(1, self.jerks) / 6),
+            "tick": np.array([_least_gap(levels) for levels in self.levels]),
+        }
+
+
+def _second_differences(values: Numbers, episode_of: NDArray[Any]) -> Iterator[Numbers]:
+    """Of each episode's frames: x[t] - 2 x[t + 1] + x[t + 2], where these are finite.
+
+    Of white noise of deviation s it has the variance 6 s**2; of what moves smoothly next to none.
+    """
+    borders = np.flatnonzero(np.diff(episode_of)) + 1
+    for part in np.split(values, borders):
+        jerk = np.diff(part, n=2, axis=0)
+        yield jerk[np.isfinite(jerk).all(axis=1)]
+
+
+def _merged(levels: Numbers | None, values: Numbers) -> Numbers | None:
+    """Distinct values so far; None if they are too many."""
+    if levels is None:
+        return None
+    merged = np.union1d(levels, values)
+    return merged if len(merged) <= MOST_LEVELS else None
+
+
+def _least_gap(levels: Numbers | None) -> float:
+    if levels is None or len(levels) < 2:
+        return 0.0
+    gaps = np.diff(levels)
+    gaps = gaps[gaps > ROUNDING * np.abs(levels).max()]
+    return float(gaps.min()) if len(gaps) else 0.0
+
+
+def with_measured(
+    stats: Mapping[str, Mapping[str, Any]] | None, measured: Mapping[str, Statistics]
+) -> dict[str, Mapping[str, Any]]:
+    """A dataset's own statistics, those that were measured in their place."""
+    return {**(stats or {}), **measured}

@@ -16,6 +16,8 @@ from .columns import Recorded
 
 #: Episodes that are looked at, evenly spread, if not all are.
 MOST_EPISODES = 200
+#: Deviations of a state's noise below which it does not tell that anything moved.
+ABOVE_NOISE = 3.0
 
 
 def look_at(meta: Any, episodes: Sequence[int], progress: bool) -> Seen:
@@ -77,7 +79,7 @@ def _look_at_table(path: Path, camera: str, spans: Mapping[int, tuple[float, int
 def findings(seen: Seen, recorded: Recorded, columns: Mapping[str, Any]) -> list[Finding]:
     """What is wrong with the cameras of every episode that was looked at."""
     dimensions = columns.get(OBS_STATE, {}).get("dimensions") or []
-    moving = [i for i, dimension in enumerate(dimensions) if not dimension["still"] and dimension["std"] > 0]
+    moving = [i for i, one in enumerate(dimensions) if not one["still"] and one["std"] > ABOVE_NOISE * one["noise"]]
     scale = np.array([dimensions[i]["std"] for i in moving])
 
     def path(episode: int) -> Numbers | None:

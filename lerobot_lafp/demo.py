@@ -4,16 +4,16 @@ Every row is a real run: trained by ``lerobot-train`` and evaluated by ``lerobot
 where an interrupted one stopped.
 """
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .command_line import CommandParser
 from .envs.demonstrator import write_demonstrations
 from .envs.figures import draw_trajectories, write_side_by_side_video
 from .envs.two_way import Episode, read_episodes
-from .runs import CommandError, evaluate, last_checkpoint, train
+from .runs import CommandError, Training, carry_out, evaluate, last_checkpoint, refuse_other_trainings
 
 USAGE = """lafp demo [FOLDER] [--output_dir=DIR] [--episodes=N] [--smoke]
 
@@ -73,7 +73,7 @@ def run_demo(arguments: Sequence[str]) -> dict[str, list[Episode]]:
     Raises:
         CommandError: The configurations are missing, or a training or evaluation failed.
     """
-    parser = argparse.ArgumentParser(prog="lafp demo", usage=USAGE, add_help=False)
+    parser = CommandParser("demo", USAGE)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("configs/two_way"))
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/two_way"))
     parser.add_argument("--episodes", type=int, default=100)
@@ -81,22 +81,30 @@ def run_demo(arguments: Sequence[str]) -> dict[str, list[Episode]]:
     given = parser.parse_args(arguments)
     if not given.folder.is_dir():
         raise CommandError(f"{given.folder} is no folder. Run this in the repository, or name its configs/two_way.")
+    if given.episodes < 1:
+        raise CommandError(f"--episodes must be at least 1, got {given.episodes}.")
     output: Path = given.output_dir
     smoke = ("--steps=2", "--batch_size=8", "--num_workers=0") if given.smoke else ()
 
     write_demonstrations(output / "demonstrations", NUM_DEMONSTRATIONS if not smoke else 12, NUM_LABELED)
+    refuse_other_trainings([_training(run, given.folder, output, smoke) for run in RUNS])
     for number, run in enumerate(RUNS, start=1):
         print(f"\n=== training {number} of {len(RUNS)}: {run.name}", flush=True)
-        start = [] if run.start is None else [f"--policy.path={last_checkpoint(output / run.start)}"]
-        dataset = f"--dataset.root={output / 'demonstrations'}"
-        config = f"--config_path={given.folder / run.config}"
-        train(output / run.name, [config, dataset, *start, *run.options, *smoke])
+        carry_out(_training(run, given.folder, output, smoke))
     episodes = {}
     for number, (method, name) in enumerate(METHODS.items(), start=1):
         print(f"\n=== evaluation {number} of {len(METHODS)}: {method}", flush=True)
         episodes[method] = _evaluate(output / name, given.episodes)
     report(output, episodes)
     return episodes
+
+
+def _training(run: Run, folder: Path, output: Path, options: Sequence[str]) -> Training:
+    """A run of the demo, from the checkpoint that there is by now of the run that it starts from."""
+    config, dataset = f"--config_path={folder / run.config}", f"--dataset.root={output / 'demonstrations'}"
+    start = None if run.start is None else output / run.start
+    path = [] if start is None else [f"--policy.path={last_checkpoint(start)}"]
+    return Training(output / run.name, [config, dataset, *path, *run.options, *options], start)
 
 
 def _evaluate(run: Path, num_episodes: int) -> list[Episode]:

@@ -1,7 +1,7 @@
 """What a configuration takes from the dataset that it is about to be trained on, and what both must agree on."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lerobot.utils.constants import ACTION, OBS_STATE
@@ -10,11 +10,14 @@ from .configuration_lafp import LAFPConfig
 from .limits import protections
 from .measuring import measure_columns
 from .names import dimension_names, listed, positions_of
+from .pictures import shows_nothing
 
 logger = logging.getLogger(__name__)
 
 #: Episodes that a message names.
 FEW = 20
+#: Samples of a batch that are looked at for cameras that show nothing.
+LOOKED_AT = 8
 
 
 def default_motion_weight(config: LAFPConfig) -> float:
@@ -193,6 +196,32 @@ def warn_of_ignored_tasks(config: LAFPConfig, tasks: Sequence[str]) -> None:
             len(told),
             listed([repr(task) for task in told], 3),
         )
+
+
+def warn_of_blank_cameras(batch: Mapping[str, Any], cameras: Iterable[str], told: set[str]) -> None:
+    """Say once of each camera if it shows nothing in the first samples of a batch: black, or of one colour.
+
+    Args:
+        batch: Cameras (B, C, H, W) or (B, T, C, H, W), and ``episode_index``.
+        cameras: Those that are looked at.
+        told: Those that were told of; added to.
+    """
+    for key in cameras:
+        images = batch.get(key)
+        if key in told or images is None or images.ndim not in (4, 5):
+            continue
+        first = (images if images.ndim == 4 else images[:, 0])[:LOOKED_AT]
+        blank = shows_nothing(first)
+        if bool(blank.any()):
+            told.add(key)
+            episode = batch.get("episode_index")
+            where = "" if episode is None else f" of episode {int(episode.flatten()[int(blank.nonzero()[0])])}"
+            logger.warning(
+                "Camera `%s` shows nothing in a frame%s: it is black, or of one colour. `lafp check` says in which "
+                "episodes; leave them out with --dataset.episodes.",
+                key,
+                where,
+            )
 
 
 def _remarks_on_names(config: LAFPConfig, features: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

@@ -7,7 +7,7 @@ and its parser takes no decoder of a policy type's own. What is wrapped here is 
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any
 
@@ -74,7 +74,7 @@ def check_robots_before_they_are_connected() -> None:
     """
     from lerobot.rollout import context
 
-    build = context.build_rollout_context
+    build: Callable[..., Any] = context.build_rollout_context
     if hasattr(build, "__wrapped__"):
         return
 
@@ -85,8 +85,8 @@ def check_robots_before_they_are_connected() -> None:
         return build(cfg, *arguments, **options)
 
     for name, module in list(sys.modules.items()):  # the command has imported it by its name
-        if name.startswith(("lerobot.", "__main__")) and vars(module).get(build.__name__) is build:
-            setattr(module, build.__name__, check_and_build)
+        if name.startswith(("lerobot.", "__main__")) and vars(module).get("build_rollout_context") is build:
+            vars(module)["build_rollout_context"] = check_and_build
 
 
 def match_robots_of_the_policy_server() -> None:

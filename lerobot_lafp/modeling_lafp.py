@@ -23,6 +23,7 @@ from .agreement import (
     check_dataset,
     default_motion_weight,
     measure_states,
+    warn_of_blank_cameras,
     warn_of_idle_latents,
     warn_of_ignored_tasks,
 )
@@ -114,6 +115,7 @@ class LAFPPolicy(PreTrainedPolicy):
         self._freeze()
         self._update_due = False
         self._passes = 0  # forward passes since the last update
+        self._blank_cameras: set[str] = set()  # those that were warned of
         self._saw_labels = False
         # Taken in when training begins: until then a checkpoint's own may follow.
         self._state_to_take = (stats or {}).get(OBS_STATE)
@@ -194,6 +196,8 @@ class LAFPPolicy(PreTrainedPolicy):
         if optimizing:
             self._settle_update()
             self._require_earlier_stages()
+            colours = [key for key in self.normalizer.camera_shapes if key not in (self.config.depth_cameras or ())]
+            warn_of_blank_cameras(batch, colours, self._blank_cameras)
         if self._labels_to_check is not None:
             refuse_stale_labels(self, self._labels_to_check)
             self._labels_to_check = None

@@ -13,7 +13,7 @@ from ..configuration_lafp import LATENT_ACTION, LAFPConfig, encoded_camera
 if TYPE_CHECKING:
     from ..modeling_lafp import LAFPPolicy
 
-#: Where a labelled dataset says whose labels it holds.
+#: Where a labelled dataset says by which checkpoint, and which dataset it was; an edited one says it no more.
 LABELS_RECORD = "meta/latent_action.json"
 #: Where one whose cameras are a ViT's features says by which checkpoint.
 FEATURES_RECORD = "meta/vit_features.json"
@@ -45,6 +45,16 @@ def feature_fingerprint(policy: "LAFPPolicy") -> str:
     return _fingerprint([config.resize_shape, config.backbone_grid], {"vit": vit})
 
 
+def labels_identity(policy: "LAFPPolicy") -> dict[str, Any]:
+    """Whose labels a column holds: the same of all datasets that a checkpoint labels.
+
+    It is written into the column's feature: LeRobot keeps that when it edits a dataset, and merges no datasets whose
+    features differ.
+    """
+    options = ("num_latents", "latent_dim", "frame_offset")
+    return {"fingerprint": latent_fingerprint(policy), **{name: getattr(policy.config, name) for name in options}}
+
+
 def _fingerprint(options: list[Any], parts: Mapping[str, Module]) -> str:
     found = hashlib.sha256(json.dumps(options).encode())
     for part, module in parts.items():
@@ -61,7 +71,8 @@ def labels_record(config: LAFPConfig, dataset_meta: Any | None) -> dict[str, Any
     if dataset_meta is None or LATENT_ACTION not in dataset_meta.features:
         return None
     file = Path(dataset_meta.root) / LABELS_RECORD
-    return json.loads(file.read_text()) if file.is_file() else {}
+    record = json.loads(file.read_text()) if file.is_file() else {}  # which is all that older datasets have
+    return {**record, **(dataset_meta.features[LATENT_ACTION].get("info") or {})}
 
 
 def refuse_stale_labels(policy: "LAFPPolicy", record: Mapping[str, Any]) -> None:
@@ -69,14 +80,15 @@ def refuse_stale_labels(policy: "LAFPPolicy", record: Mapping[str, Any]) -> None
 
     Args:
         policy: About to train stage latent_policy.
-        record: What the dataset says of its labels (``LABELS_RECORD``).
+        record: What the dataset says of its labels (``labels_record``).
 
     Raises:
         ValueError: They are not those of ``policy``.
     """
     if record.get("fingerprint") != latent_fingerprint(policy):
+        other = f" ({record['checkpoint']})" if "checkpoint" in record else ""
         raise ValueError(
-            f"The dataset's `{LATENT_ACTION}` was inferred by another model ({record.get('checkpoint')}) than this "
+            f"The dataset's `{LATENT_ACTION}` was inferred by another model{other} than this "
             "checkpoint's: stage latent_action was trained again since, or frame_offset, num_latents or "
             "hold_last_frame changed. Label it again with this checkpoint (lafp label), or infer latents while "
             "training: --policy.latent_labels=false."

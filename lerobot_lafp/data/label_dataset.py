@@ -22,14 +22,17 @@ import pyarrow.parquet as pq
 import torch
 from datasets import Image
 from datasets.table import table_cast
-from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
+from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata, aggregate_stats
+from lerobot.datasets.compute_stats import DEFAULT_QUANTILES
 from lerobot.datasets.feature_utils import get_hf_features_from_features
-from lerobot.datasets.io_utils import write_info
+from lerobot.datasets.io_utils import write_info, write_stats
+from lerobot.datasets.utils import EPISODES_DIR
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
-from ..checkpoint.fingerprints import FEATURES_RECORD, LABELS_RECORD, feature_fingerprint, latent_fingerprint
+from ..checkpoint.fingerprints import FEATURES_RECORD, LABELS_RECORD, feature_fingerprint, labels_identity
 from ..command_line import CommandParser, load_policy
 from ..configuration_lafp import LATENT_ACTION, LATENT_ACTION_IS_PAD
 from ..modeling_lafp import LAFPPolicy
@@ -40,7 +43,7 @@ from .opening import load_dataset
 USAGE = """lafp label --policy.path=CHECKPOINT --dataset.repo_id=NAME [--dataset.root=FOLDER] --output_dir=DIR
            [--images | --features] [--policy.device=DEVICE] [--batch_size=N] [--num_workers=N]
 
-Writes the dataset anew into DIR with a column latent_action: for every frame the latents (L, Dz) of the chunk that
+Writes the dataset anew into DIR with a column latent_action: for every frame the L x Dz latents of the chunk that
 begins there, as stage latent_policy would infer them from video again and again. The checkpoint must have been through
 stage latent_action. Tables are rewritten; videos are linked, or copied where that cannot be. N frames (default: 64) are
 encoded at a time, loaded by so many workers (default: 0, this process). The same command goes on where an interrupted
@@ -53,6 +56,8 @@ Then train on it, of every sample loading no frame but the present ones:
     lerobot-train --policy.path=CHECKPOINT --policy.stage=latent_policy --policy.latent_labels=true \\
         --dataset.repo_id=NAME --dataset.root=DIR ..
 
+lerobot-edit-dataset can delete episodes of DIR, split it, and merge it with others that the same checkpoint labelled.
+
 --images writes the frames, too: each camera that is video and that the checkpoint observes as images (PNG, of the
 same pixels) in the tables, which load many times as fast, and take many times the disk.
 
@@ -62,6 +67,8 @@ observes DIR has its patch tokens, as the policy averages them, and no video. Ev
 
 #: Frames after which a block ends, with the episode they are in; and of how many that have images.
 BLOCK_FRAMES, BLOCK_IMAGES = 5000, 500
+#: How blocks hold their columns; those that another version left behind are begun anew.
+LAYOUT = "flat"
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,9 @@ class Columns:
     """What is written, and how it is worked out.
 
     Attributes:
-        features: Name of a column -> what LeRobot calls its feature. One that the dataset has already is replaced.
+        features: Name of a column -> what LeRobot calls its feature, of one axis: LeRobot cannot edit a dataset with
+            more. One that the dataset has already is replaced.
+        measured: Those whose statistics are worked out.
         observed: What is loaded of the dataset.
         block_frames: Frames after which a block ends.
         of_episode: An episode's N frames in order, raw, so many at a time -> the columns, of N rows each.
@@ -78,6 +87,7 @@ class Columns:
     """
 
     features: dict[str, dict[str, Any]]
+    measured: list[str]
     observed: list[str]
     block_frames: int
     of_episode: Callable[[Iterable[Mapping[str, Tensor]]], dict[str, pa.Array]]
@@ -207,13 +217,14 @@ def _latent_columns(
     policy: LAFPPolicy, meta: LeRobotDatasetMetadata, observed: list[str], checkpoint: str, images: bool
 ) -> Columns:
     config = policy.config
-    chunk = (config.num_latents, config.latent_dim)
     videos = [key for key in config.camera_shapes if images and meta.features[key]["dtype"] == "video"]
     if images and not videos:
         raise ValueError(
             f"Dataset {meta.repo_id} has no video that this checkpoint observes: its cameras are images already. Leave "
             "--images out."
         )
+
+    identity = labels_identity(policy)
 
     def of_episode(blocks: Iterable[Mapping[str, Tensor]]) -> dict[str, pa.Array]:
         pictures: dict[str, list[dict[str, bytes]]] = {key: [] for key in videos}
@@ -226,28 +237,27 @@ def _latent_columns(
 
         latents, pad = label_episode(policy, seen())
         return {
-            LATENT_ACTION: _nested(latents),
-            LATENT_ACTION_IS_PAD: _nested(pad),
+            LATENT_ACTION: _flat(latents),
+            LATENT_ACTION_IS_PAD: _flat(pad),
             **{key: pa.array(rows, Image().pa_type) for key, rows in pictures.items()},
         }
 
     return Columns(
         features={
             **{key: {**_without_info(meta.features[key]), "dtype": "image"} for key in videos},
-            LATENT_ACTION: {"dtype": "float32", "shape": chunk, "names": None},
-            LATENT_ACTION_IS_PAD: {"dtype": "bool", "shape": chunk[:1], "names": None},
+            LATENT_ACTION: {
+                "dtype": "float32",
+                "shape": (config.num_latents * config.latent_dim,),
+                "names": None,
+                "info": identity,
+            },
+            LATENT_ACTION_IS_PAD: {"dtype": "bool", "shape": (config.num_latents,), "names": None},
         },
+        measured=[LATENT_ACTION, LATENT_ACTION_IS_PAD],
         observed=observed,
         block_frames=BLOCK_IMAGES if images else BLOCK_FRAMES,
         of_episode=of_episode,
-        record={
-            "fingerprint": latent_fingerprint(policy),
-            "num_latents": config.num_latents,
-            "latent_dim": config.latent_dim,
-            "frame_offset": config.frame_offset,
-            "images": videos,
-            **_source(meta, checkpoint),
-        },
+        record={**identity, "images": videos, **_source(meta, checkpoint)},
         record_file=LABELS_RECORD,
     )
 
@@ -258,18 +268,23 @@ def _feature_columns(policy: LAFPPolicy, meta: LeRobotDatasetMetadata, observed:
 
     def of_episode(blocks: Iterable[Mapping[str, Tensor]]) -> dict[str, pa.Array]:
         found = encode_episode(policy, blocks)
-        return {key: _nested(found[key]) for key in normalizer.patch_shapes}
+        return {key: _flat(found[key]) for key in normalizer.patch_shapes}
 
     return Columns(
         features={
             key: {
                 "dtype": "float32",
-                "shape": shape,
-                "names": ["patch", "feature"],
-                "info": {"vit": vit, "camera_shape": list(normalizer.camera_shapes[key])},
+                "shape": (patches * width,),
+                "names": None,
+                "info": {
+                    "vit": vit,
+                    "camera_shape": list(normalizer.camera_shapes[key]),
+                    "patch_shape": [patches, width],
+                },
             }
-            for key, shape in normalizer.patch_shapes.items()
+            for key, (patches, width) in normalizer.patch_shapes.items()
         },
+        measured=[],  # under a camera's name LeRobot takes no other statistics than a camera's
         observed=observed,
         block_frames=BLOCK_FRAMES,
         of_episode=of_episode,
@@ -284,7 +299,7 @@ def _without_info(feature: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _source(meta: LeRobotDatasetMetadata, checkpoint: str) -> dict[str, Any]:
-    return {"checkpoint": checkpoint, "dataset": meta.repo_id, "frames": meta.total_frames}
+    return {"checkpoint": checkpoint, "dataset": meta.repo_id, "frames": meta.total_frames, "layout": LAYOUT}
 
 
 def _require_latents(policy: LAFPPolicy) -> None:
@@ -327,11 +342,16 @@ def _is_labelled(output_dir: Path, columns: Columns) -> bool:
 def _begin(work: Path, record: dict[str, Any], rank: int) -> None:
     """A folder for the blocks; one that holds those of another checkpoint or dataset is begun anew."""
     file = work / "record.json"
-    if rank == 0 and not (file.is_file() and _same(json.loads(file.read_text()), record)):
+
+    def is_begun() -> bool:
+        written = json.loads(file.read_text()) if file.is_file() else {}
+        return _same(written, record) and written.get("layout") == record["layout"]
+
+    if rank == 0 and not is_begun():
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         _write_text(file, json.dumps(record))
-    while not (file.is_file() and _same(json.loads(file.read_text()), record)):
+    while not is_begun():
         time.sleep(0.2)  # the first process writes it
 
 
@@ -404,8 +424,7 @@ def _write_dataset(meta: LeRobotDatasetMetadata, columns: Columns, blocks: Seque
     for folder in sorted(meta.root.glob("videos/*")):
         if folder.name not in columns.features:
             shutil.copytree(folder, target / "videos" / folder.name, copy_function=link)
-    replaced = {key for key, feature in columns.features.items() if feature["dtype"] != "image"}
-    _leave_out_statistics(target / "meta" / "stats.json", replaced)
+    _write_statistics(meta, columns, blocks, work)
     meta.info.features = {**meta.info.features, **columns.features}
     write_info(meta.info, target)
     _write_text(target / columns.record_file, json.dumps(columns.record, indent=1))
@@ -419,47 +438,90 @@ def _write_dataset(meta: LeRobotDatasetMetadata, columns: Columns, blocks: Seque
                 writer.write_table(table_cast(labels.added_to(pa.Table.from_batches([rows])), schema))
 
 
-def _leave_out_statistics(file: Path, names: set[str]) -> None:
-    """Statistics of what is replaced are those of something else."""
-    if file.is_file():
-        _write_text(
-            file, json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k not in names}, indent=4)
-        )
+def _write_statistics(meta: LeRobotDatasetMetadata, columns: Columns, blocks: Sequence[Block], work: Path) -> None:
+    """Statistics of the columns, the dataset's and each episode's, in the place of what they replace."""
+    replaced = {key for key, feature in columns.features.items() if feature["dtype"] != "image"}
+    labels = _Labels(blocks, work, columns.measured)
+    whole: dict[str, Any] = {}
+    for file in sorted((meta.root / EPISODES_DIR).glob("*/*.parquet")):
+        table = pq.read_table(file).replace_schema_metadata()  # which may list columns that are not there any more
+        table = table.drop_columns([name for name in table.column_names if _feature_of(name) in replaced])
+        if columns.measured and len(table):
+            spans = zip(table["dataset_from_index"].to_pylist(), table["dataset_to_index"].to_pylist(), strict=True)
+            found = [_statistics(labels.of(np.arange(*span)), columns.measured) for span in spans]
+            for name, kinds in found[0].items():
+                for kind in kinds:
+                    values = pa.array([episode[name][kind].tolist() for episode in found])
+                    table = table.append_column(f"stats/{name}/{kind}", values)
+            whole = aggregate_stats([whole, *found] if whole else found)
+        pq.write_table(table, work / "dataset" / file.relative_to(meta.root))
+    if meta.stats is not None:
+        write_stats({**{k: v for k, v in meta.stats.items() if k not in replaced}, **whole}, work / "dataset")
 
 
-def _nested(rows: Tensor) -> pa.Array:
-    """``rows`` (N, ..) as N nested lists."""
-    array = pa.array(rows.reshape(-1).cpu().numpy())
-    for length in reversed(rows.shape[1:]):
-        array = pa.ListArray.from_arrays(pa.array(range(0, len(array) + 1, length), pa.int32()), array)
-    return array
+def _feature_of(column: str) -> str | None:
+    """The feature whose statistic a column of the episodes' table is: ``stats/FEATURE/KIND``."""
+    name, _, kind = column.removeprefix("stats/").rpartition("/")
+    return name if kind and column.startswith("stats/") else None
+
+
+def _statistics(rows: pa.Table, names: Sequence[str]) -> dict[str, dict[str, NDArray[Any]]]:
+    """Of an episode's ``rows`` what LeRobot keeps of each of the columns ``names``."""
+    found = {}
+    for name in names:
+        values = rows[name].combine_chunks()
+        values = values.flatten() if pa.types.is_nested(values.type) else values
+        numbers = values.to_numpy(zero_copy_only=False).astype(np.float64).reshape(len(rows), -1)
+        quantiles = np.quantile(numbers, DEFAULT_QUANTILES, axis=0)
+        found[name] = {
+            "min": numbers.min(axis=0),
+            "max": numbers.max(axis=0),
+            "mean": numbers.mean(axis=0),
+            "std": numbers.std(axis=0),
+            "count": np.array([len(rows)]),
+            **{f"q{int(100 * q):02d}": values for q, values in zip(DEFAULT_QUANTILES, quantiles, strict=True)},
+        }
+    return found
+
+
+def _flat(rows: Tensor) -> pa.Array:
+    """``rows`` (N, ..) as N lists of numbers; as N numbers if each is one, which LeRobot keeps without a list."""
+    numbers, width = pa.array(rows.reshape(-1).cpu().numpy()), rows[0].numel()
+    if width == 1:
+        return numbers
+    return pa.ListArray.from_arrays(pa.array(range(0, len(numbers) + 1, width), pa.int32()), numbers)
 
 
 class _Labels:
-    """Columns by frame, of which one block is in memory at a time."""
+    """Columns by frame, all or those ``names``, of which one block is in memory at a time."""
 
-    def __init__(self, blocks: Sequence[Block], work: Path) -> None:
+    def __init__(self, blocks: Sequence[Block], work: Path, names: list[str] | None = None) -> None:
         self.blocks = blocks
         self.work = work
+        self.names = names
         self.open: tuple[Block, pa.Table] | None = None
 
     def added_to(self, table: pa.Table) -> pa.Table:
         """``table`` with the columns, in the place of any it had."""
-        index = table["index"].to_numpy()
+        found = self.of(table["index"].to_numpy())
+        for name, column in zip(found.column_names, found.columns, strict=True):
+            if name in table.column_names:
+                table = table.drop_columns(name)
+            table = table.append_column(name, column)
+        return table
+
+    def of(self, index: NDArray[np.int64]) -> pa.Table:
+        """The columns of the frames ``index``."""
         parts: list[pa.Table] = []
         while (done := sum(map(len, parts))) < len(index):
             block, found = self._block_of(int(index[done]))
             inside = (block.first <= index[done:]) & (index[done:] < block.end)
             count = int(np.argmin(inside)) or len(inside)  # the first is inside
             parts.append(found.take(index[done : done + count] - block.first))
-        for name, column in zip(parts[0].column_names, pa.concat_tables(parts).columns, strict=True):
-            if name in table.column_names:
-                table = table.drop_columns(name)
-            table = table.append_column(name, column)
-        return table
+        return pa.concat_tables(parts)
 
     def _block_of(self, index: int) -> tuple[Block, pa.Table]:
         if self.open is None or not self.open[0].first <= index < self.open[0].end:
             block = next(b for b in self.blocks if b.first <= index < b.end)
-            self.open = block, pq.read_table(_file_of(self.work, block))
+            self.open = block, pq.read_table(_file_of(self.work, block), columns=self.names)
         return self.open

@@ -9,109 +9,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from lerobot.configs import FeatureType, PolicyFeature, PreTrainedConfig
 from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
-from lerobot.datasets.factory import resolve_delta_timestamps
-from lerobot.policies.factory import make_policy, make_pre_post_processors
-from lerobot.utils.constants import ACTION, OBS_IMAGE, OBS_STATE
-from torch import Tensor
-from torch.utils.data import DataLoader
+from lerobot.policies.factory import make_policy
+from lerobot.utils.constants import OBS_IMAGE, OBS_STATE
 
-from lerobot_lafp import LAFPConfig, LAFPPolicy
+from lerobot_lafp import LAFPConfig
 from lerobot_lafp.checkpoint.fingerprints import LABELS_RECORD
-from lerobot_lafp.cli import main
 from lerobot_lafp.configuration_lafp import LATENT_ACTION
 from lerobot_lafp.data import label_dataset as module
-from lerobot_lafp.envs.demonstrator import write_demonstrations
 
 from ..conftest import TINY
-
-FEATURES = {
-    OBS_IMAGE: PolicyFeature(FeatureType.VISUAL, (3, 32, 32)),
-    OBS_STATE: PolicyFeature(FeatureType.STATE, (2,)),
-}
-NAME = "local/two_way"
-PAD = f"{LATENT_ACTION}_is_pad"
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five demonstrations from images and position, as PNG within the tables."""
-    root = tmp_path_factory.mktemp("data") / "two_way"
-    write_demonstrations(root, 5, obs_type="pixels_agent_pos", repo_id=NAME)
-    return root
-
-
-@pytest.fixture(scope="module")
-def videos(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same as encoded video."""
-    root = tmp_path_factory.mktemp("data") / "video"
-    source = LeRobotDataset(NAME, root=images)
-    features = {key: dict(source.features[key]) for key in (OBS_IMAGE, OBS_STATE, ACTION)}
-    features[OBS_IMAGE]["dtype"] = "video"
-    dataset = LeRobotDataset.create(NAME, fps=source.fps, features=features, root=root)
-    for episode in range(source.num_episodes):
-        for i in range(*(source.meta.episodes[f"dataset_{end}_index"][episode] for end in ("from", "to"))):
-            frame = source[i]
-            image = (frame[OBS_IMAGE].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
-            dataset.add_frame({OBS_IMAGE: image, OBS_STATE: frame[OBS_STATE], ACTION: frame[ACTION], "task": "reach"})
-        dataset.save_episode()
-    dataset.finalize()
-    return root
-
-
-@pytest.fixture
-def make_checkpoint(
-    make_batch: Callable[..., dict[str, Any]], train: Callable[..., list[float]], tmp_path: Path
-) -> Callable[..., Path]:
-    """``make_checkpoint(steps=2, stage="latent_action", **options)``: a trained stage 1, saved."""
-
-    def build(steps: int = 2, stage: str = "latent_action", name: str = "checkpoint", **options: Any) -> Path:
-        outputs = {ACTION: PolicyFeature(FeatureType.ACTION, (2,))}
-        config = LAFPConfig(input_features=dict(FEATURES), output_features=outputs, stage=stage, **{**TINY, **options})
-        config.latent_features = sorted(FEATURES)  # as the first dataset sets it
-        torch.manual_seed(1)
-        policy = LAFPPolicy(config)
-        train(policy, make_batch(config, size=8), steps=steps)
-        policy.save_pretrained(tmp_path / name)
-        for pipeline in make_pre_post_processors(config):
-            pipeline.save_pretrained(tmp_path / name)
-        return tmp_path / name
-
-    return build
-
-
-def label(checkpoint: Path, root: Path, output: Path, *more: str) -> int:
-    fixed = [f"--policy.path={checkpoint}", f"--dataset.repo_id={NAME}", f"--dataset.root={root}"]
-    return main(["label", *fixed, f"--output_dir={output}", "--batch_size=16", *more])
-
-
-def columns(root: Path) -> dict[str, Tensor]:
-    dataset = LeRobotDataset(NAME, root=root)
-    return {key: torch.stack([dataset[i][key] for i in range(len(dataset))]) for key in (LATENT_ACTION, PAD)}
-
-
-def stage_2(
-    checkpoint: Path, root: Path, stage: str = "latent_policy", **options: Any
-) -> tuple[LAFPPolicy, dict[str, Any]]:
-    """The policy as ``lerobot-train`` makes it for a stage, and its batch of all frames."""
-    overrides = [f"--{name}={json.dumps(value)}" for name, value in options.items()]
-    config = PreTrainedConfig.from_pretrained(checkpoint, cli_overrides=[f"--stage={stage}", *overrides])
-    config.pretrained_path = checkpoint
-    meta = LeRobotDatasetMetadata(NAME, root=root)
-    dataset = LeRobotDataset(NAME, root=root, delta_timestamps=resolve_delta_timestamps(config, meta))
-    policy = make_policy(config, ds_meta=meta)
-    preprocessor, _ = make_pre_post_processors(config, pretrained_path=str(checkpoint))
-    batch = next(iter(DataLoader(dataset, batch_size=len(dataset))))
-    assert isinstance(policy, LAFPPolicy)
-    return policy, preprocessor(batch)
-
-
-def losses(checkpoint: Path, root: Path, **options: Any) -> Tensor:
-    policy, batch = stage_2(checkpoint, root, **options)
-    policy.train()
-    torch.manual_seed(3)
-    return policy.forward(batch, reduction="none")[0].detach()
+from .labelling import NAME, PAD, columns, label, losses, stage_2
 
 
 @pytest.mark.parametrize("media", ["images", "videos"])
@@ -235,7 +143,12 @@ def test_stale_labels_are_refused(make_checkpoint: Callable[..., Path], images: 
         losses(other, labelled, latent_labels=True)
     torch.testing.assert_close(losses(other, labelled, latent_labels=False), losses(other, images))
     (labelled / LABELS_RECORD).unlink()
-    with pytest.raises(ValueError, match="inferred by another model"):
+    losses(tmp_path / "checkpoint", labelled)  # the column's own feature says whose labels they are
+    info = labelled / "meta" / "info.json"
+    written = json.loads(info.read_text())
+    del written["features"][LATENT_ACTION]["info"]
+    info.write_text(json.dumps(written))
+    with pytest.raises(ValueError, match="inferred by another model than this"):
         losses(tmp_path / "checkpoint", labelled)
 
 
@@ -297,7 +210,7 @@ def test_a_stage_learns_the_same_from_features_as_from_video(
     encoded = encode(checkpoint, root, tmp_path / "out")
     assert not list(encoded.glob("videos/*"))
     sample = LeRobotDataset(NAME, root=encoded)[0]
-    assert sample[OBS_IMAGE].shape == (4, 16)
+    assert sample[OBS_IMAGE].shape == (4 * 16,)
     expected = losses(checkpoint, root, stage=stage)
     torch.testing.assert_close(losses(checkpoint, encoded, stage=stage), expected, rtol=1e-4, atol=1e-5)
     assert float(expected.std()) > 0

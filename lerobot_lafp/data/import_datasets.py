@@ -16,6 +16,7 @@ from PIL import ImageOps
 from ..command_line import CommandParser
 from ..messages import in_one_line
 from ..runs import CommandError
+from .formats import refuse_other_format, why_unreadable
 from .import_options import add_import_options, finish_import, import_settings
 from .video_files import Framing, Image, at_rate, fitted, read_images
 
@@ -83,6 +84,7 @@ def run_import_datasets(arguments: Sequence[str]) -> int:
 
     Raises:
         CommandError: An argument is missing or does not fit, a dataset cannot be read, or nothing could be imported.
+        ValueError: A dataset has another format.
         FileExistsError: See ``run_import``.
     """
     parser = CommandParser("import-datasets", USAGE)
@@ -98,6 +100,10 @@ def _episodes(given: str) -> list[DatasetEpisode]:
     """Every episode of the dataset that ``given`` names, as ``NAME[,CAMERA]``."""
     name, _, wanted = given.partition(",")
     folder = Path(name)
+    if folder.exists():
+        refuse_other_format(folder)
+    else:
+        refuse_other_format(None, name)
     try:
         if (folder / "meta" / "info.json").is_file():
             label, root = folder.resolve().name, folder
@@ -105,9 +111,9 @@ def _episodes(given: str) -> list[DatasetEpisode]:
             label, root = name, Path(LeRobotDataset(name).root)  # fetches it
         meta = _metadata(label, root)
     except Exception as error:  # the Hub's client, LeRobot and datasets have no common base for what can go wrong
-        raise CommandError(
-            f"Dataset {name} cannot be read ({in_one_line(error)}). Name a folder with meta/info.json, or a Hub name."
-        ) from error
+        unreadable = f"Dataset {name} cannot be read ({in_one_line(error)})."
+        mend = "Name a folder with meta/info.json, or a Hub name."
+        raise CommandError(why_unreadable(error, name) or f"{unreadable} {mend}") from error
     cameras = [key for key in meta.camera_keys if key not in meta.depth_keys]
     if wanted not in cameras and (wanted or len(cameras) != 1):
         problem = f"has no camera {wanted}" if wanted else f"has {len(cameras)} cameras"

@@ -9,6 +9,7 @@ from lerobot.datasets.utils import INFO_PATH
 
 from ..configuration_lafp import LAFPConfig
 from ..messages import in_one_line
+from .formats import refuse_other_format, why_unreadable
 from .soundness import Depth, look_over
 
 
@@ -27,8 +28,9 @@ def load_dataset(
         deltas: Its metadata -> the frames of a sample, as LeRobot's ``delta_timestamps``.
 
     Raises:
-        ValueError: The dataset cannot be read, or lacks an observation of the checkpoint.
+        ValueError: The dataset cannot be read, has another format, or lacks an observation of the checkpoint.
     """
+    refuse_other_format(root, repo_id)
     mend = "Correct --dataset.repo_id, or name the dataset's folder with --dataset.root."
     if root is not None and not (Path(root) / INFO_PATH).is_file():
         raise ValueError(f"{root} holds no LeRobotDataset (no {INFO_PATH}). {mend}")
@@ -36,6 +38,8 @@ def load_dataset(
         meta = LeRobotDatasetMetadata(repo_id, root=root)
         dataset = LeRobotDataset(repo_id, root=root, delta_timestamps=deltas(meta), return_uint8=True)
     except Exception as error:  # the Hub's client, LeRobot and datasets have no common base for what can go wrong
+        if (problem := why_unreadable(error, repo_id)) is not None:
+            raise ValueError(problem) from error
         faults = () if root is None else look_over(Path(root), Depth.FILES).faults
         why = " ".join(map(str, faults)) or f"{in_one_line(error)}."
         raise ValueError(f"Dataset {repo_id} cannot be read: {why} {mend}") from error

@@ -175,7 +175,7 @@ def _pixel_aspect(of_container: Fraction | None, stream: VideoStream) -> float:
 def _upright(picture: _Picture) -> tuple[Image, float]:
     """RGB turned and flipped as a player shows it (telephones record sideways and say so), and its pixels' aspect."""
     image = picture.frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-    matrix = picture.frame.side_data.get("DISPLAYMATRIX")
+    matrix: Any = picture.frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return image, picture.pixel_aspect
     a, b, _, c, d = struct.unpack("=9i", bytes(matrix))[:5]  # (x, y) is shown at (a x + c y, b x + d y)

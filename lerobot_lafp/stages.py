@@ -27,7 +27,8 @@ FOLDER               One configuration file a stage, such as those in configs/. 
                      command line.
 --output_dir=DIR     Each stage is saved in DIR/STAGE. Default: the output_dir of each file in FOLDER.
 --policy.path=..     Fine-tune this LAFP checkpoint: stage latent_action starts from it. Default: from scratch.
-OPTION               Any option of lerobot-train. It holds for all three stages, and wins over FOLDER.
+OPTION               Any option of lerobot-train. It holds for all three stages, and wins over FOLDER. Those of an
+                     evaluation (--env.*, --eval.*, --env_eval_freq) hold for the last, which alone can act.
 --STAGE.OPTION=..    The same for one stage, such as --latent_policy.steps=20000.
 
 Give the same command again to go on after an interruption. A finished stage is skipped, an interrupted one is resumed.
@@ -55,6 +56,8 @@ _ONLY = {
     "job.target": (("local", "null", "none"), "the stages are trained one after the other on this machine"),
 }
 
+#: Options of an evaluation while training.
+_OF_EVALUATION = ("--env.", "--eval.", "--env_eval_freq=")
 _OF_A_STAGE = tuple(f"--{stage}." for stage in STAGES)
 
 
@@ -260,6 +263,9 @@ def _output_dir(given: Path | None, config: tuple[Path, dict[str, Any]] | None, 
 def _options_of(stage: str, options: Sequence[str]) -> list[str]:
     """The options that hold for ``stage``; those for it alone come last, where they win."""
     shared = [word for word in options if not word.startswith(_OF_A_STAGE)]
+    last = STAGES[1] if _value("policy.decoder_input", options) == "none" else STAGES[2]
+    if stage != last:
+        shared = [word for word in shared if not word.startswith(_OF_EVALUATION)]
     own = [f"--{word.removeprefix(f'--{stage}.')}" for word in options if word.startswith(f"--{stage}.")]
     both = [word for word in [*shared, *own] if option_name(word) not in ("policy.type", "policy.path")]
     labels = [word.partition("=")[2] for word in both if word.startswith("--policy.labeled_episodes=")]

@@ -84,6 +84,19 @@ def test_without_a_decoder_there_are_two_stages(trained: list[Training], tmp_pat
 
 
 @pytest.mark.parametrize(
+    ("options", "last"), [([], "action_decoder"), (["--policy.decoder_input=none"], "latent_policy")]
+)
+def test_an_evaluation_is_of_the_stage_that_can_act(
+    options: list[str], last: str, trained: list[Training], tmp_path: Path
+) -> None:
+    evaluation = ["--env.type=pusht", "--eval.n_episodes=3", "--env_eval_freq=10"]
+    train_stages([DATA, *options, *evaluation, "--latent_action.env_eval_freq=0", f"--output_dir={tmp_path}"])
+    for run in trained:
+        assert ("--env.type=pusht" in run.arguments) == (run.output_dir.name == last)
+    assert "--env_eval_freq=0" in trained[0].arguments
+
+
+@pytest.mark.parametrize(
     ("options", "says"),
     [
         ("--policy.type=act", "lafp train trains LAFP; for another policy, use lerobot-train"),

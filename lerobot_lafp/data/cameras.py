@@ -49,7 +49,7 @@ class Looks:
         frames: (n,), which of the episode's.
         digests: (n,), alike if pictures are alike to the bit.
         blank: (n,), true where nothing is shown.
-        dark: (n,), true where it is next to black.
+        dark: (n,), true where nothing is shown and it is next to black.
         cells: (n, 64), brightness of cells.
     """
 
@@ -65,7 +65,7 @@ class Looks:
         self.frames.append(frame)
         self.digests.append(zlib.crc32(np.ascontiguousarray(image).data))
         self.blank.append(bool(shows_nothing(one)))
-        self.dark.append(bool(is_dark(one)))
+        self.dark.append(self.blank[-1] and bool(is_dark(one)))
         self.cells.append(cv2.resize(image, (_CELLS, _CELLS), interpolation=cv2.INTER_AREA).ravel())
 
     def extend(self, other: "Looks") -> None:

@@ -32,6 +32,7 @@ def remarks(facts: Facts, root: str, sound: Sequence[int]) -> list[str]:
         *_of_labels(facts),
         *_of_columns(facts),
         *_of_still(facts),
+        *_of_wraps(facts),
         *_of_actions(facts),
         *_of_statistics(facts, root),
     ]
@@ -138,19 +139,28 @@ def _of_columns(facts: Facts) -> Iterator[str]:
                 f"The names of `{key}` are not one for each of its dimensions, so these are numbered. Write "
                 f"{_width(column)} names into meta/info.json to have them known by name."
             )
-        wraps = column.get("wraps") or {}
-        if wraps:
-            where = in_episodes(sorted({e for episodes in wraps.values() for e in episodes}), total)
-            yield (
-                f"`{key}` {listed(list(wraps))}: an angle that jumps from one end of its range to the other in "
-                f"{where}, though the robot turned but little. Unwrap it, or record its sine and cosine."
-            )
         partly = column["partly_missing_episodes"]
         if partly:
             yield (
                 f"`{key}` is missing (NaN or infinite) in some frames of {in_episodes(partly, total)}: "
                 f"{column['missing_frames']:,} frames of the dataset."
             )
+
+
+def _of_wraps(facts: Facts) -> Iterator[str]:
+    """One remark for the columns that jump in the same episodes, as actions do with the state."""
+    total = (facts.get("dataset") or {}).get("episodes", 0)
+    told: dict[str, list[str]] = {}
+    for key, column in facts.get("columns", {}).items():
+        wraps = column["wraps"] if column["read"] else {}
+        if wraps:
+            where = in_episodes(sorted({e for episodes in wraps.values() for e in episodes}), total)
+            told.setdefault(where, []).append(f"`{key}` {listed(list(wraps))}")
+    for where, columns in told.items():
+        yield (
+            f"{', '.join(columns)}: an angle that jumps from one end of its range to the other in {where}, though the "
+            "robot turned but little. Unwrap it, or record its sine and cosine."
+        )
 
 
 def _of_still(facts: Facts) -> Iterator[str]:

@@ -57,7 +57,7 @@ def robot_features(options: Sequence[str]) -> dict[str, Any]:
     used = {name: kind for name, kind in observations.items() if isinstance(kind, tuple) or _is_used(name, kind)}
     acted = {name: float for name in actions if name.endswith(USED)}
     return {
-        "type": config.type,
+        "type": next(word.partition("=")[2] for word in options if word.startswith("--robot.type=")),
         "features": {**hw_to_dataset_features(acted, ACTION), **hw_to_dataset_features(used, OBS_STR)},
         "left_out": sorted({*observations, *actions} - {*used, *acted}),
     }

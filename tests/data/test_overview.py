@@ -362,7 +362,12 @@ def test_json_holds_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ("name", "kind", "units", "remark"),
     [
         ("g1", "positions", {"radians", "0..1"}, None),
-        ("droid", "positions", {"metres", "radians", "0..1"}, "`observation.state` rx: an angle that jumps"),
+        (
+            "droid",
+            "positions",
+            {"metres", "radians", "0..1"},
+            "`observation.state` rx, `action` rx: an angle that jumps",
+        ),
         ("cr5_banana", "velocities", {"velocity or step"}, "is named as velocities (joint_0_vel"),
     ],
 )

@@ -1,6 +1,7 @@
 """The door (shapes, sizes, constants) and the encoders."""
 
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import pytest
@@ -9,6 +10,7 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lerobot_lafp.configuration_lafp import camera_shape
 from lerobot_lafp.observation import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -16,6 +18,7 @@ from lerobot_lafp.observation import (
     ObservationNormalizer,
     ResNetEncoder,
     SmallConvEncoder,
+    in_own_terms,
     select_frames,
     shift_at_random,
     shrink,
@@ -260,3 +263,66 @@ def test_random_shift_moves_every_frame_of_a_sample_alike_and_repeats_the_edge()
         at_rows = (torch.arange(12) + int(d)).clamp(0, 11)
         at_columns = (torch.arange(12) + int(r)).clamp(0, 11)
         assert torch.equal(shifted[sample, 0], expected[:, at_rows][:, :, at_columns])
+
+
+# --- Types, axes and distances -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "shape"),
+    [
+        (["height", "width", "channels"], (20, 24, 3)),
+        (["height", "width", "channel"], (20, 24, 3)),
+        (["h", "w", "c"], (20, 24, 3)),
+        (["channels", "height", "width"], (3, 20, 24)),
+        (["width", "height", "channels"], (24, 20, 3)),
+        (["y", "x", "rgb"], (20, 24, 3)),
+        (None, (20, 24, 3)),
+        (None, (3, 20, 24)),
+        ({"axes": ["height", "width"]}, (20, 24, 3)),
+    ],
+)
+def test_a_camera_is_known_whatever_its_axes_are_called(names: Any, shape: tuple[int, ...]) -> None:
+    assert camera_shape({"names": names, "shape": shape}) == (3, 20, 24)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-3])
+def test_distances_count_by_their_own_statistics_in_any_unit(unit: float) -> None:
+    stats = {"mean": [[[900.0 * unit]]], "std": [[[100.0 * unit]]], "min": [[[0.0]]], "max": [[[9000.0 * unit]]]}
+    depth = ObservationNormalizer({FRONT: (1, 4, 4)}, {}, {FRONT: stats}, depth=[FRONT])
+    frame = torch.full((1, 1, 4, 4), 1000.0 * unit)
+    frame[..., 0, 0] = 8000.0 * unit
+    seen = depth({FRONT: frame})[FRONT]
+    assert seen.shape == (1, 1, 3, 4, 4)
+    torch.testing.assert_close(seen[0, 0, :, 1:], torch.ones(3, 3, 4))
+    assert float(seen.max()) == 5.0, "what was not measured does not drown the rest"
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.int32, torch.int16])
+def test_distances_that_nobody_declared_are_refused(kind: torch.dtype) -> None:
+    picture = ObservationNormalizer({FRONT: (1, 4, 4)}, {})
+    with pytest.raises(ValueError, match=r"holds numbers up to 900.*is_depth_map"):
+        picture({FRONT: torch.full((1, 1, 4, 4), 900).to(kind)})
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.uint8, torch.bool])
+def test_a_state_may_be_of_any_type(kind: torch.dtype) -> None:
+    normalizer = ObservationNormalizer({}, {STATE: (2,)}, {STATE: {"mean": [0.0, 0.0], "std": [1.0, 1.0]}})
+    batch = {STATE: torch.tensor([[0, 1], [1, 0]]).to(kind)}
+    own = in_own_terms(batch, {STATE: (2,)}, {})
+    assert normalizer(own)[STATE].dtype == torch.float32
+    assert normalizer(own)[STATE].flatten().tolist() == [0, 1, 1, 0]
+    assert batch[STATE].dtype == kind, "left as it is"
+
+
+@pytest.mark.parametrize(("shape", "expected"), [((4,), (4, 1, 1)), ((4, 1), (4, 1, 1)), ((4, 3), (4, 3, 1))])
+def test_a_feature_of_one_number_gets_back_its_axis(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    normalizer = ObservationNormalizer({}, {STATE: (1,)})
+    assert normalizer({STATE: torch.zeros(shape)})[STATE].shape == expected
+
+
+def test_dimensions_come_in_the_policys_order() -> None:
+    batch = {STATE: torch.tensor([[[1.0, 2.0, 3.0]]]), "task": ["x"]}
+    own = in_own_terms(batch, {STATE: (3,)}, {STATE: [2, 0, 1]})
+    assert own[STATE].tolist() == [[[3, 1, 2]]]
+    assert own["task"] == ["x"]

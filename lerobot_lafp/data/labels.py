@@ -25,9 +25,8 @@ def label_episode(policy: LAFPPolicy, blocks: Iterable[Mapping[str, Tensor]]) ->
     """
     model, config = policy.latent_action_model, policy.config
     assert model is not None
-    tokens = torch.cat(
-        [model.encoder(policy.normalizer({key: x.unsqueeze(0) for key, x in block.items()}))[0] for block in blocks]
-    )
+    known = (policy.in_own_terms({key: x.unsqueeze(0) for key, x in block.items()}) for block in blocks)
+    tokens = torch.cat([model.encoder(policy.normalizer(block))[0] for block in known])
     count, offset = len(tokens), config.frame_offset
     frames = torch.arange(count, device=tokens.device)
     later = frames + offset

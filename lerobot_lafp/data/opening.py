@@ -49,4 +49,5 @@ def load_dataset(
                 f"Dataset {repo_id} has no `{key}`, which this checkpoint observes. It has "
                 f"{sorted(k for k in meta.features if k.startswith('observation'))}."
             )
+    config.match_names({key: meta.features[key] for key in config.vector_shapes})
     return dataset

@@ -790,7 +790,8 @@ class LAFPConfig(PreTrainedConfig):
         """Match the dimensions of states and actions by their names to those of a dataset or a robot.
 
         The policy keeps the order of the first dataset that had names. Of one that has the same names in another order
-        that order is kept in ``orders``; names that nobody had before become the policy's own.
+        that order is kept in ``orders``; names that nobody had before become the policy's own, as do those of a state
+        that it does not read.
 
         Args:
             features: Of a dataset, or of a robot, as LeRobot describes them (``names``, ``shape``).
@@ -803,7 +804,7 @@ class LAFPConfig(PreTrainedConfig):
             theirs, own = dimension_names(features[key]), self.names_of(key)
             if theirs is None or len(features[key]["shape"]) != 1:
                 continue
-            if own is None:
+            if own is None or key not in {*self._vector_features, ACTION}:  # a state that is not read has no order
                 self._name(key, theirs)
                 continue
             order = positions_of(own, theirs)

@@ -42,6 +42,7 @@ def tell_policies_of_their_training() -> None:
         policy = self.policy
         if not isinstance(policy, LAFPConfig):
             return
+        _refuse_unread_optimizer(self)
         evaluates = self.env is not None and 0 < self.env_eval_freq <= self.steps
         if evaluates and not acts_after(policy):
             raise ValueError(
@@ -57,6 +58,16 @@ def tell_policies_of_their_training() -> None:
         )
 
     TrainPipelineConfig.validate = validate_and_tell
+
+
+def _refuse_unread_optimizer(cfg: TrainPipelineConfig) -> None:
+    """LeRobot replaces an optimiser of the command line by the policy's own, unless it is told not to."""
+    given = [word for word in sys.argv if word.startswith(("--optimizer.", "--scheduler."))]
+    if given and cfg.use_policy_training_preset and not cfg.resume:
+        raise ValueError(
+            f"{given[0]} would not be read: LAFP has an optimiser of its own. Set --policy.optimizer_lr and its like, "
+            "or add --use_policy_training_preset=false and give both --optimizer and --scheduler options."
+        )
 
 
 def acts_after(config: LAFPConfig) -> bool:
@@ -165,7 +176,7 @@ def match_robot(config: LAFPConfig, features: Mapping[str, Mapping[str, Any]]) -
                 width,
                 ", ".join(theirs),
             )
-    config.match_names({key: each for key, each in features.items() if key == ACTION or _width(config, key)})
+    config.match_names(features)
 
 
 def _width(config: LAFPConfig, key: str) -> int | None:

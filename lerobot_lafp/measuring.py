@@ -33,7 +33,7 @@ def measure_columns(meta: Any, keys: Sequence[str], episodes: Sequence[int] | No
 
     Returns:
         Column -> ``mean``, ``std``, ``min``, ``max``, ``count``; ``noise``, the deviation that white noise of the same
-        change from frame to frame would have; ``tick``, the least distance between two values that occur. Frames that
+        change from frame to frame would have; ``tick``, the least distance between two values that occur. Numbers that
         are not finite are left out. A column is missing where not all of its tables are there.
     """
     if not keys or getattr(meta, "root", None) is None:
@@ -54,7 +54,7 @@ def measure_columns(meta: Any, keys: Sequence[str], episodes: Sequence[int] | No
             values = numbers(table[key], len(table))
             if values is not None:
                 running[key].add(values[mine], episode_of[mine])
-    return {key: each.result() for key, each in running.items() if each.seen == expected and each.count}
+    return {key: each.result() for key, each in running.items() if each.seen == expected and each.found}
 
 
 def _files(meta: Any, episodes: Sequence[int] | None) -> dict[str, dict[int, int]]:
@@ -70,48 +70,67 @@ def _files(meta: Any, episodes: Sequence[int] | None) -> dict[str, dict[int, int
 
 
 def numbers(column: pa.ChunkedArray, frames: int) -> Numbers | None:
-    """(frames, numbers of a frame), what is missing as NaN; None if it holds no numbers."""
+    """(frames, numbers of a frame), NaN where one is missing; None if frames hold no numbers, or not equally many."""
     values = column.combine_chunks()
-    while pa.types.is_nested(values.type):
-        if pa.types.is_struct(values.type):
-            return None
-        values = values.flatten()
+    there: NDArray[np.bool_] = np.ones(frames, dtype=bool)
+    while True:
+        if isinstance(values, pa.ExtensionArray):
+            values = values.storage
+        elif pa.types.is_struct(values.type) or not pa.types.is_nested(values.type):
+            break
+        else:
+            if len(values) == frames:
+                there &= values.is_valid().to_numpy(zero_copy_only=False)
+            values = values.flatten()  # which drops what is missing
     if pa.types.is_boolean(values.type):
         values = values.cast(pa.uint8())
     if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
         return None
     found = values.to_numpy(zero_copy_only=False).astype(np.float64)
-    return found.reshape(frames, -1) if frames and found.size % frames == 0 else np.full((frames, 1), np.nan)
+    rows = int(there.sum())
+    if not rows or found.size % rows:
+        return np.full((frames, 1), np.nan) if not rows else None
+    out = np.full((frames, found.size // rows), np.nan)
+    out[there] = found.reshape(rows, -1)
+    return out
 
 
 class _Running:
     """Statistics of one column, table by table."""
 
     def __init__(self) -> None:
-        self.seen = self.count = 0
-        self.sum = self.squares = self.low = self.high = self.origin = np.zeros(0)
-        self.jerk, self.jerks = np.zeros(0), 0
-        self.levels: list[Numbers | None] = []
+        self.seen = 0
+        nothing: Numbers = np.zeros(0)
+        self.count = self.sum = self.squares = self.low = self.high = self.origin = self.jerk = self.jerks = nothing
+        self.levels: list[Numbers | None] = []  # distinct values, while they are few
+
+    @property
+    def found(self) -> bool:
+        """Whether every dimension had a number."""
+        return bool(len(self.count)) and bool((self.count > 0).all())
 
     def add(self, values: Numbers, episode_of: NDArray[Any]) -> None:
         self.seen += len(values)
-        finite = np.isfinite(values).all(axis=1)
-        good = values[finite]
-        if not len(good):
+        if not len(values):
             return
-        if not self.count:
-            width = values.shape[1]
-            self.origin = good[0]
-            self.sum, self.squares, self.jerk = np.zeros(width), np.zeros(width), np.zeros(width)
+        width = values.shape[1]
+        if not len(self.count):
+            self.count, self.sum, self.squares, self.jerk, self.jerks = (np.zeros(width) for _ in range(5))
+            self.origin, self.levels = np.full(width, np.nan), [np.zeros(0)] * width
             self.low, self.high = np.full(width, np.inf), np.full(width, -np.inf)
-            self.levels = [np.zeros(0)] * width
-        self.count += len(good)
-        apart = good - self.origin
+        good = np.isfinite(values)
+        first: Numbers = values[good.argmax(axis=0), np.arange(width)]
+        self.origin = np.where(np.isnan(self.origin) & good.any(axis=0), first, self.origin)
+        apart = np.where(good, values - self.origin, 0)
+        self.count = self.count + good.sum(axis=0)
         self.sum, self.squares = self.sum + apart.sum(axis=0), self.squares + (apart**2).sum(axis=0)
-        self.low, self.high = np.minimum(self.low, good.min(axis=0)), np.maximum(self.high, good.max(axis=0))
-        self.levels = [_merged(levels, good[:, i]) for i, levels in enumerate(self.levels)]
+        self.low = np.minimum(self.low, np.where(good, values, np.inf).min(axis=0))
+        self.high = np.maximum(self.high, np.where(good, values, -np.inf).max(axis=0))
+        self.levels = [_merged(levels, values[good[:, i], i]) for i, levels in enumerate(self.levels)]
         for jerk in _second_differences(values, episode_of):
-            self.jerk, self.jerks = self.jerk + (jerk**2).sum(axis=0), self.jerks + len(jerk)
+            there = np.isfinite(jerk)
+            self.jerk = self.jerk + (np.where(there, jerk, 0) ** 2).sum(axis=0)
+            self.jerks = self.jerks + there.sum(axis=0)
 
     def result(self) -> Statistics:
         mean = self.sum / self.count
@@ -120,21 +139,21 @@ class _Running:
             "std": np.sqrt(np.maximum(self.squares / self.count - mean**2, 0)),
             "min": self.low,
             "max": self.high,
-            "count": np.array([self.count], dtype=np.float64),
-            "noise": np.sqrt(self.jerk / max(1, self.jerks) / 6),
+            "count": np.array([self.count.max()]),
+            "noise": np.sqrt(self.jerk / np.maximum(1, self.jerks) / 6),
             "tick": np.array([_least_gap(levels) for levels in self.levels]),
         }
 
 
 def _second_differences(values: Numbers, episode_of: NDArray[Any]) -> Iterator[Numbers]:
-    """Of each episode's frames: x[t] - 2 x[t + 1] + x[t + 2], where these are finite.
+    """Of each episode's frames: x[t] - 2 x[t + 1] + x[t + 2].
 
     Of white noise of deviation s it has the variance 6 s**2; of what moves smoothly next to none.
     """
     borders = np.flatnonzero(np.diff(episode_of)) + 1
     for part in np.split(values, borders):
-        jerk = np.diff(part, n=2, axis=0)
-        yield jerk[np.isfinite(jerk).all(axis=1)]
+        with np.errstate(invalid="ignore"):
+            yield np.diff(part, n=2, axis=0)
 
 
 def _merged(levels: Numbers | None, values: Numbers) -> Numbers | None:

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
 
-#: What a name consists of: ``left_arm.shoulder_pan.vel`` -> left, arm, shoulder, pan, vel.
-_PARTS = re.compile(r"[a-z]+|\d+")
+#: What a name consists of: ``left_arm.shoulderPan.vel`` -> left, arm, shoulder, Pan, vel.
+_PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 #: Parts by which a name says that its number is a speed or a step, and zero stands still.
 _OF_MOTION = frozenset(
-    {"vel", "velocity", "velocities", "speed", "twist", "rate", "delta", "deltas", "vx", "vy", "vz", "wx", "wy", "wz"}
-    | {"dx", "dy", "dz", "droll", "dpitch", "dyaw", "omega", "qvel", "displacement", "increment"}
+    {"vel", "velocity", "velocities", "speed", "twist", "delta", "deltas", "vx", "vy", "vz", "wx", "wy", "wz"}
+    | {"dx", "dy", "dz", "droll", "dpitch", "dyaw", "omega", "qvel", "qd", "dq", "displacement", "increment"}
 )
 
 
@@ -31,7 +31,7 @@ def dimension_names(feature: Mapping[str, Any]) -> list[str] | None:
         None where there are no names, or not one for each dimension.
     """
     names: Any = feature.get("names")
-    width = prod(feature["shape"])
+    width = prod(feature["shape"] or ())
     if isinstance(names, Mapping) and names and sorted(map(str, names.values())) == sorted(map(str, range(len(names)))):
         names = sorted(names, key=lambda name: int(names[name]))
     for read in (_flat, _led):
@@ -81,7 +81,7 @@ def positions_of(own: Sequence[str], theirs: Sequence[str]) -> list[int] | None:
 
 
 def _bare(name: str) -> str:
-    parts = _PARTS.findall(name.lower())
+    parts = _parts(name)
     if len(parts) > 1 and parts[-1] == "pos":
         parts = parts[:-1]
     if len(parts) > 1 and parts[0] == "main":
@@ -91,7 +91,11 @@ def _bare(name: str) -> str:
 
 def is_motion(name: str) -> bool:
     """Whether a number of this name is a speed or a step, so that standing still is zero."""
-    return not _OF_MOTION.isdisjoint(_PARTS.findall(name.lower()))
+    return not _OF_MOTION.isdisjoint(_parts(name))
+
+
+def _parts(name: str) -> list[str]:
+    return [part.lower() for part in _PARTS.findall(name)]
 
 
 def listed(names: Sequence[str], most: int = 12) -> str:

@@ -59,6 +59,15 @@ def test_an_evaluation_that_can_be_had_or_never_comes_passes(
     pipeline(policy, tmp_path, env=PushtEnv(), env_eval_freq=every).validate()
 
 
+def test_an_optimiser_that_would_not_be_read_is_refused(
+    make_config: Configs, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["lerobot-train", "--optimizer.lr=1e-3"])
+    with pytest.raises(ValueError, match=r"--optimizer\.lr=1e-3 would not be read.*--policy\.optimizer_lr"):
+        pipeline(make_config(), tmp_path).validate()
+    pipeline(ACTConfig(push_to_hub=False), tmp_path).validate()
+
+
 def test_other_policies_are_left_as_they_are(tmp_path: Any) -> None:
     policy = ACTConfig(push_to_hub=False)
     pipeline(policy, tmp_path, env=PushtEnv(), env_eval_freq=50).validate()
@@ -126,10 +135,14 @@ def test_another_number_of_joints_is_refused(arm: Callable[..., LAFPConfig]) -> 
         match_robot(config, features)
 
 
-def test_a_policy_that_reads_no_state_needs_none_of_the_robots(make_config: Configs) -> None:
-    config = make_config("observation.images.front", action_dim=6, action_names=JOINTS, fps=15.0)
+def test_a_state_that_is_not_read_is_known_as_the_robots(make_config: Configs) -> None:
+    """It is held by, so the joint of each action is looked up in the robot's order."""
+    own = sorted(JOINTS)
+    config = make_config("observation.images.front", action_dim=6, action_names=own, state_names=own, fps=15.0)
     prepare_rollout(rollout(config))
-    assert config.orders == {}
+    assert list(config.orders) == [ACTION]
+    assert config.joint_of_action is not None
+    assert [JOINTS[i] for i in config.joint_of_action] == own
 
 
 def test_pipelines_of_the_callers_own_give_the_names(arm: Callable[..., LAFPConfig]) -> None:

@@ -44,6 +44,7 @@ def test_a_feature_without_names_has_none() -> None:
         (["a.pos", "b.pos"], ["b.pos", "a.pos"], [1, 0]),
         (["a.pos"], ["b.pos", "a.pos"], [1]),
         (["shoulder_pan.pos", "gripper.pos"], ["main_gripper", "main_shoulder_pan"], [1, 0]),
+        (["kRightElbow"], ["k_right_elbow.pos"], [0]),
         (["Shoulder-Pan", "gripper"], ["gripper.pos", "shoulder_pan.pos"], [1, 0]),
         (["a.pos", "a.vel"], ["a.vel", "a.pos"], [1, 0]),
         (["a.pos", "a.vel"], ["a.pos", "b.pos"], None),
@@ -55,13 +56,16 @@ def test_positions_go_by_names(own: list[str], theirs: list[str], expected: list
     assert positions_of(own, theirs) == expected
 
 
-@pytest.mark.parametrize("name", ["x.vel", "joint_0_vel", "delta_x", "vx", "base.linear.velocity", "d_x.speed", "dyaw"])
+@pytest.mark.parametrize(
+    "name",
+    ["x.vel", "joint_0_vel", "delta_x", "vx", "base.linear.velocity", "d_x.speed", "dyaw", "kRightElbowVel", "qd_0"],
+)
 def test_a_speed_or_a_step_is_known_by_its_name(name: str) -> None:
     assert is_motion(name)
 
 
 @pytest.mark.parametrize(
-    "name", ["shoulder_pan.pos", "gripper", "x", "level", "elbow_flex", "wrist_rotate", "action 3"]
+    "name", ["shoulder_pan.pos", "gripper", "x", "level", "elbow_flex", "wrist_rotate", "frame_rate", "action 3"]
 )
 def test_a_place_is_no_motion(name: str) -> None:
     assert not is_motion(name)

@@ -66,7 +66,8 @@ class Looks:
         self.digests.append(zlib.crc32(np.ascontiguousarray(image).data))
         self.blank.append(bool(shows_nothing(one)))
         self.dark.append(self.blank[-1] and bool(is_dark(one)))
-        self.cells.append(cv2.resize(image, (_CELLS, _CELLS), interpolation=cv2.INTER_AREA).ravel())
+        small = cv2.resize(image, (_CELLS, _CELLS), interpolation=cv2.INTER_AREA)
+        self.cells.append(small.ravel().astype(np.uint8))
 
     def extend(self, other: "Looks") -> None:
         """Take in those of ``other``."""
@@ -76,7 +77,11 @@ class Looks:
     def taken(self, which: Sequence[int], frames: Iterable[int]) -> "Looks":
         """Those at ``which``, as the episode's ``frames``."""
         return Looks(
-            list(frames), *([of[i] for i in which] for of in (self.digests, self.blank, self.dark, self.cells))
+            list(frames),
+            [self.digests[i] for i in which],
+            [self.blank[i] for i in which],
+            [self.dark[i] for i in which],
+            [self.cells[i] for i in which],
         )
 
 

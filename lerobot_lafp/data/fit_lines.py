@@ -72,7 +72,7 @@ def _of_names(names: Mapping[str, Facts], whose: str, told: str | None = None) -
         elif each["relation"] == "order":
             yield line("names", f"`{key}`: the same in another order; they are put in order by name")
         else:
-            yield line("names", f"`{key}`: {in_words(each, 'the policy', whose)}")
+            yield line("names", f"`{key}`: {in_words(dict(each), 'the policy', whose)}")
 
 
 def robot_lines(found: Facts, policy: str) -> list[str]:

@@ -249,7 +249,7 @@ def _frame_faults(
             if values is None:
                 yield Fault(file, f"has no numbers in `{name}`, which meta says is {feature['dtype']}", (episode,))
                 continue
-            bad = ~np.isfinite(values).all(axis=1)
+            bad = np.asarray(~np.isfinite(values).all(axis=1))
             what = "NaN or infinite values"
         else:
             continue

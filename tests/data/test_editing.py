@@ -194,9 +194,8 @@ def test_features_outlive_an_edit(
     tmp_path: Path,
 ) -> None:
     """And labels beside them."""
-    checkpoint = make_checkpoint(
-        vision_encoder="vit", pretrained_backbone_weights=str(make_vit()), backbone_grid=2, resize_shape=(24, 28)
-    )
+    options = {"vision_encoder": "vit", "pretrained_backbone_weights": str(make_vit()), "backbone_grid": 2}
+    checkpoint = make_checkpoint(**options, resize_shape=(24, 28))
     assert label(checkpoint, videos, tmp_path / "out", "--features") == 0
     assert label(checkpoint, tmp_path / "out", tmp_path / "both") == 0
     whole = tmp_path / "both"
@@ -207,6 +206,8 @@ def test_features_outlive_an_edit(
     assert OBS_IMAGE not in LeRobotDataset(NAME, root=merged).meta.stats, "a video's are none of its features"
     for stage in ("latent_action", "latent_policy"):
         assert torch.isfinite(losses(checkpoint, merged, stage=stage)).all()
+    drawing = make_checkpoint(name="drawing", **options, resize_shape=(24, 28), frame_offset_range=(1, 3))
+    assert torch.isfinite(losses(drawing, merged, stage="latent_action")).all()
 
 
 def as_before(root: Path, shapes: dict[str, tuple[int, ...]]) -> None:

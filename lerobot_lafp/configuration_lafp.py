@@ -221,6 +221,8 @@ class LAFPConfig(PreTrainedConfig):
         limit_distance: Distance to the training's statistics, in deviations, beyond which there is a warning: of the
             observation's tokens and of the latents.
         state_names: Names of the dimensions of ``observation.state``, likewise.
+        actions_are_positions: Whether actions were near the joints of their names in the demonstrations; false for
+            speeds and steps that are named as the joints. Filled in.
         vector_names: Names of the dimensions of other states -> list; filled in.
         depth_cameras: Cameras whose numbers are distances, and are normalised as such; filled in.
 
@@ -331,6 +333,7 @@ class LAFPConfig(PreTrainedConfig):
     limit_frozen_s: float = 2.0
     limit_distance: float = 4.0
     state_names: list[str] | None = None
+    actions_are_positions: bool | None = None
     vector_names: dict[str, list[str]] | None = None
     depth_cameras: list[str] | None = None
 
@@ -567,8 +570,11 @@ class LAFPConfig(PreTrainedConfig):
     def joint_of_action(self) -> list[int] | None:
         """For each action the dimension of ``observation.state`` that it commands to a place: that of its name.
 
-        None where that is not known. Relative actions have it by their order where there are no names to go by.
+        None where that is not known, or the demonstrations showed otherwise. Relative actions have it by their order
+        where there are no names to go by.
         """
+        if self.actions_are_positions is False and not self.relative_actions:
+            return None
         actions, joints = self.names_of(ACTION), self.names_of(OBS_STATE)
         found = positions_of(actions, joints) if actions and joints else None
         if found is None and self.relative_actions and self.action_dim is not None:

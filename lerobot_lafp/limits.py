@@ -91,6 +91,21 @@ class SafetyLimits(nn.Module):
             first = labeled[:, 0]
             self.lead.update((actions[:, 0] - joints)[first].abs())
 
+    @property
+    def far(self) -> Tensor:
+        """Actions that were further from the joint of their name than they range: no place of it, (A,)."""
+        if self.lead is None or not self.lead.seen:
+            return torch.zeros_like(self.width, dtype=torch.bool)
+        return (self.width > 0) & (self.lead.high > self.width)
+
+    @property
+    def shows_positions(self) -> bool | None:
+        """Whether most of the actions that moved were near the joints of their names; None where that is not known."""
+        moved = int((self.width > 0).sum())
+        if self.lead is None or not self.lead.seen or not moved:
+            return None
+        return 2 * int(self.far.sum()) <= moved
+
     @torch.no_grad()
     def take_state(self, stats: Mapping[str, Any]) -> None:
         """Take in the statistics of ``observation.state`` in a dataset: all of its frames, not only those drawn."""
@@ -125,7 +140,10 @@ class Protection:
 def protections(config: LAFPConfig) -> list[Protection]:
     """All there are, of a policy that acts: which of them are on, and why the others are not."""
     joints = "actions are named as the joints of `observation.state`"
-    no_joints = "`action` and `observation.state` share no names"
+    no_joints = "actions are not named as joints of `observation.state`"
+    if config.actions_are_positions is False:
+        no_joints = "actions are no positions: they were far from the joints of their names in the demonstrations"
+    no_camera = "the policy has no camera"
     if config.relative_actions:
         joints = "actions are relative to `observation.state`"
     state = (config.input_features or {}).get(OBS_STATE) is not None
@@ -142,7 +160,10 @@ def protections(config: LAFPConfig) -> list[Protection]:
     ]
     found = []
     for name, on, why, needs_names in table:
-        reason = why if on else no_state if not state else no_joints if needs_names else "not asked for"
+        off = (
+            no_state if not state else no_joints if needs_names else no_camera if "camera" in name else "not asked for"
+        )
+        reason = why if on else off
         found.append(Protection(name, on, reason, needs_names))
     if not config.limits:
         return [replace(each, on=False, why="--policy.limits=false") for each in found]
@@ -172,6 +193,8 @@ class SafetyGuard:
         self.names: list[str] = own if own is not None and len(own) == count else numbered("action", count)
         #: Actions that are speeds or steps: to hold these is to send zero, (A,).
         self._motion = torch.tensor([is_motion(name) for name in self.names])
+        if config.actions_are_positions is False:
+            self._motion = self._motion | limits.far.cpu()
         self._low, self._high = self._range()
         lead = limits.lead
         #: How far behind its command a joint ever was in the demonstrations, (A,).

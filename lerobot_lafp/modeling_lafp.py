@@ -627,6 +627,8 @@ class LAFPPolicy(PreTrainedPolicy):
         return model_card({**facts, **made}, self.config.repo_id, license, tags, runs, dataset)
 
     def _save_pretrained(self, save_directory: Path, state_dict: dict[str, Tensor] | None = None) -> None:
+        if self.limits is not None and not self.config.relative_actions and self.config.commands_positions:
+            self.config.actions_are_positions = self.limits.shows_positions
         with saved_whole(save_directory) as fresh:
             super()._save_pretrained(fresh, state_dict=state_dict)
         save_beside(self._card(self.config.license, self.config.tags or ()), save_directory)

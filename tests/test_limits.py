@@ -204,6 +204,28 @@ def test_steps_of_an_unknown_place_can_be_held_from_the_first(config: LAFPConfig
     assert torch.equal(held.command(row(float("nan"), 1)), row(0, 0))
 
 
+@pytest.mark.parametrize("scale", [0.02, 1.0])
+def test_names_of_joints_make_no_positions_of_steps(
+    scale: float, make_policy: Callable[..., LAFPPolicy], make_batch: Callable[..., dict[str, Any]], tmp_path: Any
+) -> None:
+    """Steps that are called like the joints which they move: to hold is to send zero."""
+    policy = make_policy(STATE, action_names=JOINTS, state_names=JOINTS)
+    policy.train()
+    batch = make_batch(policy.config)
+    state = batch[STATE][:, policy.config.frame_deltas.index(0)]
+    near = state.unsqueeze(1) + 0.1 * batch["action"]
+    batch["action"] = near if scale == 1 else scale * batch["action"]
+    policy.forward(batch)[0].backward()
+    policy.update()
+    policy.save_pretrained(tmp_path)
+    again = LAFPPolicy.from_pretrained(tmp_path).eval()
+    assert again.config.actions_are_positions == (scale == 1)
+    for parameter in again.action_decoder.parameters():
+        parameter.data.fill_(float("nan"))
+    held = again.select_action({STATE: torch.tensor([[0.3, -0.2]])})
+    assert torch.equal(held, torch.tensor([[0.3, -0.2]]) if scale == 1 else torch.zeros(1, 2))
+
+
 def test_side_by_side_each_holds_its_own(config: LAFPConfig, limits: SafetyLimits) -> None:
     held = guard(config, limits)
     held.watch({}, torch.tensor([[5.0, 0.0], [5.0, 0.0]]))

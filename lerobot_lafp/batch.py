@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from einops import rearrange
-from lerobot.utils.constants import ACTION, OBS_STATE
+from lerobot.utils.constants import ACTION, OBS_STATE, OBS_STR
 from torch import Tensor
 
 from .configuration_lafp import LATENT_ACTION, LATENT_ACTION_IS_PAD, LAFPConfig
@@ -74,7 +74,7 @@ def read_batch(batch: Mapping[str, Any], config: LAFPConfig, normalizer: Observa
     observation = normalizer(batch)
     for key, x in observation.items():
         _check_count(key, x.shape[1], deltas, config.stage)
-    pad = _observation_padding(batch, keys, observation[keys[0]])
+    pad = _observation_padding(batch, observation[keys[0]])
     if config.hold_last_frame:
         pad = torch.zeros_like(pad)  # LeRobot repeats the last frame beyond the end
     raw_state = batch.get(OBS_STATE)
@@ -126,9 +126,7 @@ def _draw_later_frame(
     for key in {*keys, OBS_STATE} & set(batch):
         _check_count(key, batch[key].shape[1], deltas, config.stage)
         picked[key] = batch[key][rows, at]
-        if (pad := batch.get(f"{key}_is_pad")) is not None:
-            picked[f"{key}_is_pad"] = pad[rows, at]
-    return picked, drawn
+    return picked | {name: batch[name][rows, at] for name in _paddings(batch)}, drawn
 
 
 def _latent_labels(batch: Mapping[str, Any], config: LAFPConfig) -> tuple[Tensor, Tensor] | None:
@@ -162,12 +160,15 @@ def _zero_where(pad: Tensor, observation: Observation) -> Observation:
     return {key: torch.where(masks[key], torch.zeros_like(x), x) for key, x in observation.items()}
 
 
-def _observation_padding(batch: Mapping[str, Any], keys: list[str], like: Tensor) -> Tensor:
+def _paddings(batch: Mapping[str, Any]) -> list[str]:
+    """Where a batch says which frames lie beyond the episode: by names that ``rename_map`` leaves as they were."""
+    return [name for name in batch if name.startswith(OBS_STR) and name.endswith("_is_pad")]
+
+
+def _observation_padding(batch: Mapping[str, Any], like: Tensor) -> Tensor:
     """(B, T), true for frames beyond the episode; the same for every key, since all share one list of offsets."""
-    for key in keys:
-        pad = batch.get(f"{key}_is_pad")
-        if pad is not None:
-            return pad.bool()
+    for name in _paddings(batch):
+        return batch[name].bool()
     return torch.zeros(like.shape[:2], dtype=torch.bool, device=like.device)
 
 

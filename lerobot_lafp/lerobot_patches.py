@@ -17,6 +17,7 @@ from lerobot.utils.constants import ACTION, OBS_STATE
 
 from .configuration_lafp import LAFPConfig
 from .context import TrainingContext
+from .data.formats import refuse_other_format
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ def tell_policies_of_their_training() -> None:
         if not isinstance(policy, LAFPConfig):
             return
         _refuse_unread_optimizer(self)
+        refuse_other_format(self.dataset.root, self.dataset.repo_id)
         evaluates = self.env is not None and 0 < self.env_eval_freq <= self.steps
         if evaluates and not acts_after(policy):
             raise ValueError(

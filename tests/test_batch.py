@@ -290,3 +290,12 @@ def test_frames_missing_from_the_range_are_refused(drawing: Callable[..., Any]) 
     del batch[STATE]
     with pytest.raises(KeyError, match=f"`{STATE}` is missing"):
         read(batch, config)
+
+
+def test_frames_beyond_the_episode_are_known_under_a_cameras_old_name(joint: Callable[..., Any]) -> None:
+    """LeRobot's rename_map renames a camera, and not what says which of its frames are padding."""
+    config, batch = joint()
+    pad(batch, 0, slice(3, None))
+    for key in (STATE, FRONT):
+        batch[key.replace("observation.", "observation.old_") + "_is_pad"] = batch.pop(f"{key}_is_pad")
+    assert read(batch, config).valid[0].tolist() == [True, False]

@@ -15,6 +15,7 @@ from ..runs import CommandError
 from .cameras import Seen
 from .fit import read_checkpoint
 from .fit_lines import policy_lines, robot_lines
+from .formats import refuse_other_format, why_unreadable
 from .overview import overview
 from .overview_lines import lines as overview_lines
 from .overview_lines import unreadable_lines
@@ -61,13 +62,15 @@ def run_check(arguments: Sequence[str]) -> int:
     given = parser.parse_args([word for word in arguments if word not in robot_options])
     checkpoint = None if given.policy is None else read_checkpoint(given.policy)
     robot = robot_features(robot_options) if robot_options else None
+    here = Path(given.dataset).exists()
+    refuse_other_format(given.dataset if here else None, None if here else given.dataset)
     root = _folder(given.dataset)
     depth, seen = (Depth.PICTURES, Seen()) if given.decode else (Depth.FRAMES, None)
     found = look_over(root, depth, given.tolerance_s, progress=not given.json, seen=seen)
     facts: dict[str, Any] = {}
     if found.episodes:
         facts = overview(root, seen, checkpoint, robot, progress=not given.json)
-    folder = given.dataset if Path(given.dataset).exists() else str(root)
+    folder = given.dataset if here else str(root)
     noted = remarks(facts, folder, found.sound_episodes) if facts else []
     if given.json:
         print(json.dumps(_finite(_for_programs(found, facts, noted))))
@@ -132,7 +135,8 @@ def _folder(dataset: str) -> Path:
         root = Path(LeRobotDatasetMetadata(dataset).root)
     except Exception as error:  # the Hub's client, LeRobot and datasets have no common base for what can go wrong
         raise CommandError(
-            f"{dataset} cannot be read ({in_one_line(error)}). Name a folder with meta/info.json, or a name on the Hub."
+            why_unreadable(error, dataset)
+            or f"{dataset} cannot be read ({in_one_line(error)}). Name a folder with meta/info.json, or one of the Hub."
         ) from error
     with contextlib.suppress(Exception):  # what cannot be fetched is missing, and what cannot be read is looked at
         LeRobotDataset(dataset)

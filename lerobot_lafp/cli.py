@@ -21,7 +21,11 @@ COMMANDS = {
         "run_import_datasets",
         "datasets of different cameras and rates as one",
     ),
-    "check": ("data.check", "run_check", "whether a dataset is whole, and which of its episodes can be used"),
+    "check": (
+        "data.check",
+        "run_check",
+        "whether a dataset is whole, what it holds, and whether a checkpoint or a robot fits it",
+    ),
     "label": (
         "data.label_dataset",
         "run_label",

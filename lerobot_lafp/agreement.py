@@ -8,7 +8,7 @@ from lerobot.utils.constants import ACTION, OBS_STATE
 
 from .configuration_lafp import LAFPConfig
 from .limits import protections
-from .measuring import measure_columns
+from .measuring import episodes_with_gaps, measure_columns
 from .names import dimension_names, listed, positions_of
 from .pictures import shows_nothing
 
@@ -99,6 +99,7 @@ def check_dataset(config: LAFPConfig, meta: Any) -> None:
     _check_labels(config, meta, episodes)
     _check_lengths(config, meta, episodes)
     _check_actions(config, meta)
+    _check_numbers(config, meta, episodes)
     for warning in (*_remarks_on_names(config, meta.features), *idle_options(config)):
         logger.warning(warning)
 
@@ -132,10 +133,7 @@ def _check_labels(config: LAFPConfig, meta: Any, episodes: Sequence[int] | None)
             f"`labeled_episodes` names episode {max(config.labeled_episodes)}, but {meta.repo_id} has "
             f"{meta.total_episodes} episodes (0 to {meta.total_episodes - 1}). Correct the list."
         )
-    reads_labels = config.stage in ("joint", "action_decoder") or (
-        config.stage == "latent_action" and config.labels_in_stage_1
-    )
-    if not reads_labels or episodes is None:
+    if not config.reads_labels or episodes is None:
         return
     left_out = sorted(set(config.labeled_episodes) - set(episodes))
     if len(left_out) == len(config.labeled_episodes):
@@ -183,6 +181,24 @@ def _check_actions(config: LAFPConfig, meta: Any) -> None:
         "--policy.path=.. --policy.stage=action_decoder).",
         meta.repo_id,
     )
+
+
+def _check_numbers(config: LAFPConfig, meta: Any, episodes: Sequence[int] | None) -> None:
+    """What training would stumble on when it draws that frame, perhaps hours later."""
+    renamed = {new: old for old, new in (config.context.rename_map if config.context else {}).items()}
+    looked_at: dict[str, Sequence[int] | None] = dict.fromkeys(config.vector_shapes, episodes)
+    if config.reads_labels:
+        labeled = config.labeled_episodes
+        among = range(meta.total_episodes) if episodes is None else episodes
+        looked_at[ACTION] = [e for e in among if labeled is None or e in set(labeled)]
+    for key, wanted in looked_at.items():
+        bad = episodes_with_gaps(meta, column, wanted) if (column := renamed.get(key, key)) in meta.features else []
+        if bad:
+            mend = ", or leave it out of --policy.labeled_episodes" if key == ACTION else ""
+            raise ValueError(
+                f"`{key}` holds NaN or infinite values in episode {_few(bad)[1:-1]}. Repair that episode, or delete it "
+                f"with lerobot-edit-dataset --operation.type=delete_episodes{mend}; then train again."
+            )
 
 
 def warn_of_ignored_tasks(config: LAFPConfig, tasks: Sequence[str]) -> None:

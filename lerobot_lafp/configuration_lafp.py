@@ -592,6 +592,12 @@ class LAFPConfig(PreTrainedConfig):
         return self.action_dim is not None and self.label_weight > 0
 
     @property
+    def reads_labels(self) -> bool:
+        """Whether the stage learns from actions."""
+        first = self.stage == "latent_action" and self.labels_in_stage_1
+        return first or self.stage in ("joint", "action_decoder")
+
+    @property
     def frame_deltas(self) -> list[int]:
         """Offsets of the frames that a training sample has of each observation."""
         deltas = set(self.boundary_deltas)

@@ -57,6 +57,29 @@ def measure_columns(meta: Any, keys: Sequence[str], episodes: Sequence[int] | No
     return {key: each.result() for key, each in running.items() if each.seen == expected and each.found}
 
 
+def episodes_with_gaps(meta: Any, key: str, episodes: Sequence[int] | None = None) -> list[int]:
+    """Episodes in which a number of column ``key`` is missing, NaN or infinite; of tables that are not here none.
+
+    Args:
+        meta: ``dataset.meta``.
+        key: Column.
+        episodes: Those to look at; unset: all.
+    """
+    found: set[int] = set()
+    if getattr(meta, "root", None) is None:
+        return []
+    for file, lengths in _files(meta, episodes).items():
+        path = Path(meta.root) / file
+        if not path.is_file() or key not in pq.read_schema(path).names:
+            continue
+        table = pq.read_table(path, columns=[key, "episode_index"])
+        values = numbers(table[key], len(table))
+        if values is not None:
+            gaps = ~np.isfinite(values).all(axis=1)
+            found |= set(table["episode_index"].to_numpy()[gaps].tolist()) & set(lengths)
+    return sorted(found)
+
+
 def _files(meta: Any, episodes: Sequence[int] | None) -> dict[str, dict[int, int]]:
     """Table -> its episodes and their lengths, in order."""
     chosen = None if episodes is None else set(episodes)

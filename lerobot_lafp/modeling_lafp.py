@@ -213,7 +213,7 @@ class LAFPPolicy(PreTrainedPolicy):
             data.history = self.with_task(data.history, batch.get(TASK))
             losses = self._action_flow_losses(data) if self.chunk_moments is not None else self._stage_losses(data)
         if optimizing:
-            if self.limits is not None and self._learns_from_actions():
+            if self.limits is not None and self.config.reads_labels:
                 self._update_limits(self.limits, data)
             self._update_due = True
             self._saw_labels = self.config.decoder_input != "none" and int(sum_of_all(data.labeled.sum())) > 0
@@ -236,10 +236,6 @@ class LAFPPolicy(PreTrainedPolicy):
         joints = self.config.joint_of_action
         where = None if data.state is None or joints is None else data.state[:, joints]
         limits.update(data.actions, data.labeled, data.state, where)
-
-    def _learns_from_actions(self) -> bool:
-        stage = self.config.stage
-        return stage in ("joint", "action_decoder") or (stage == "latent_action" and self.config.labels_in_stage_1)
 
     def _stage_losses(self, data: TrainingBatch) -> dict[str, Tensor]:
         assert self.latent_action_model is not None

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
 
-from lerobot_lafp.measuring import measure_columns
+from lerobot_lafp.measuring import episodes_with_gaps, measure_columns
 
 STATE, FORCE, BUTTON = "observation.state", "observation.force", "action"
 LENGTHS = (30, 20, 25)
@@ -83,3 +83,18 @@ def test_frames_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
     made.finalize()
     found = measure_columns(LeRobotDatasetMetadata("local/nan", root=tmp_path / "nan"), [STATE])[STATE]
     assert (found["mean"], found["max"], found["noise"]) == (5.0, 10.0, 0.0)
+
+
+def test_episodes_with_a_gap_are_found(tmp_path: Path) -> None:
+    features = {STATE: {"dtype": "float32", "shape": (2,), "names": None}}
+    made = LeRobotDataset.create("local/gap", fps=10, features=features, root=tmp_path / "gap", use_videos=False)
+    for episode in range(4):
+        for t in range(5):
+            bad = np.nan if (episode, t) == (1, 3) else np.inf if (episode, t) == (3, 0) else 0
+            made.add_frame({STATE: np.array([t, bad], np.float32), "task": "x"})
+        made.save_episode()
+    made.finalize()
+    meta = LeRobotDatasetMetadata("local/gap", root=tmp_path / "gap")
+    assert episodes_with_gaps(meta, STATE) == [1, 3]
+    assert episodes_with_gaps(meta, STATE, [0, 1]) == [1]
+    assert episodes_with_gaps(meta, STATE, [0, 2]) == episodes_with_gaps(meta, "action") == []

@@ -8,7 +8,7 @@ from lerobot.utils.constants import ACTION, OBS_STATE
 
 from .configuration_lafp import LAFPConfig
 from .limits import protections
-from .measuring import episodes_with_gaps, measure_columns
+from .measuring import Statistics, episodes_with_gaps, measure_columns, measure_commands
 from .names import dimension_names, listed, positions_of
 from .pictures import shows_nothing
 
@@ -79,6 +79,24 @@ def measure_states(
                 "machine, or compute them: lerobot-edit-dataset --operation.type=recompute_stats."
             )
     return found
+
+
+def measure_labels(config: LAFPConfig, meta: Any | None) -> Statistics | None:
+    """Range and largest change of the labelled commands that the run trains on, in the policy's order; None where the
+    stage learns from none, or the tables are not here."""
+    if meta is None or not config.reads_labels or ACTION not in meta.features:
+        return None
+    found = measure_commands(meta, ACTION, _labeled_episodes(config, meta))
+    order = config.orders.get(ACTION)
+    return found if found is None or order is None else {name: x[order] for name, x in found.items()}
+
+
+def _labeled_episodes(config: LAFPConfig, meta: Any) -> list[int]:
+    """Of the episodes that are trained on, those whose actions may be used."""
+    labeled = None if config.labeled_episodes is None else set(config.labeled_episodes)
+    trained = trained_episodes(config, meta)
+    among = range(meta.total_episodes) if trained is None else trained
+    return [episode for episode in among if labeled is None or episode in labeled]
 
 
 def trained_episodes(config: LAFPConfig, meta: Any) -> list[int] | None:
@@ -188,9 +206,7 @@ def _check_numbers(config: LAFPConfig, meta: Any, episodes: Sequence[int] | None
     renamed = {new: old for old, new in (config.context.rename_map if config.context else {}).items()}
     looked_at: dict[str, Sequence[int] | None] = dict.fromkeys(config.vector_shapes, episodes)
     if config.reads_labels:
-        labeled = config.labeled_episodes
-        among = range(meta.total_episodes) if episodes is None else episodes
-        looked_at[ACTION] = [e for e in among if labeled is None or e in set(labeled)]
+        looked_at[ACTION] = _labeled_episodes(config, meta)
     for key, wanted in looked_at.items():
         bad = episodes_with_gaps(meta, column, wanted) if (column := renamed.get(key, key)) in meta.features else []
         if bad:

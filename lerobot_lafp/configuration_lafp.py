@@ -121,6 +121,8 @@ class LAFPConfig(PreTrainedConfig):
         allow_short_episodes: Accept episodes shorter than one chunk; what is missing is masked out.
         latent_features: The observations that stages 1 and 2 read. Filled in by the first training run;
             a state that first appears in the dataset of stage 3 is for the decoder alone.
+        feature_order: The order in which the networks read observations, whatever order input_features has. Filled in:
+            that of their names; of a checkpoint of format 1 that of its file.
         action_dim: ``A``. Filled in by the first dataset with actions and kept from then on.
         action_names: Names of the action's dimensions, as the first dataset with actions gives them; by them they are
             matched to a robot's. Filled in; set it, in that order, where a robot calls the same joints otherwise.
@@ -259,6 +261,7 @@ class LAFPConfig(PreTrainedConfig):
     hold_last_frame: bool = False
     allow_short_episodes: bool = False
     latent_features: list[str] | None = None
+    feature_order: list[str] | None = None
     action_dim: int | None = None
     action_names: list[str] | None = None
 
@@ -607,8 +610,12 @@ class LAFPConfig(PreTrainedConfig):
 
     @property
     def observation_delta_indices(self) -> list[int] | None:
-        """``frame_deltas``; None where that is the present frame, which LeRobot's loader then reads but once."""
-        return None if self.frame_deltas == [0] else self.frame_deltas
+        """``frame_deltas``; None where that is the present frame, which LeRobot's loader then reads but once.
+
+        A feature of one number would then lose its axis, and LeRobot's pipeline take the batch for one sample.
+        """
+        of_one_number = any(tuple(shape) == (1,) for shape in self._vector_features.values())
+        return None if self.frame_deltas == [0] and not of_one_number else self.frame_deltas
 
     # LeRobot's next release reads these two instead, where present.
     @property
@@ -652,7 +659,11 @@ class LAFPConfig(PreTrainedConfig):
     @property
     def camera_shapes(self) -> dict[str, tuple[int, ...]]:
         """Cameras that the model reads -> (C, H, W) as the dataset stores them."""
-        return {key: tuple(ft.shape) for key, ft in self.image_features.items() if self._is_latent_feature(key)}
+        return {
+            key: tuple(ft.shape)
+            for key, ft in self._ordered_features
+            if ft.type is FeatureType.VISUAL and self._is_latent_feature(key)
+        }
 
     @property
     def vector_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -699,7 +710,15 @@ class LAFPConfig(PreTrainedConfig):
     @property
     def _vector_features(self) -> dict[str, tuple[int, ...]]:
         kinds = (FeatureType.STATE, FeatureType.ENV)
-        return {k: tuple(ft.shape) for k, ft in (self.input_features or {}).items() if ft.type in kinds}
+        return {k: tuple(ft.shape) for k, ft in self._ordered_features if ft.type in kinds}
+
+    @property
+    def _ordered_features(self) -> list[tuple[str, PolicyFeature]]:
+        """``input_features`` in ``feature_order``, what is not in it after that by name."""
+        features = list((self.input_features or {}).items())
+        if (order := self.feature_order) is None:
+            return features
+        return sorted(features, key=lambda each: (order.index(each[0]) if each[0] in order else len(order), each[0]))
 
     def _is_latent_feature(self, key: str) -> bool:
         return self.latent_features is None or key in self.latent_features
@@ -764,6 +783,7 @@ class LAFPConfig(PreTrainedConfig):
             self._take_cameras(features)
             self._leave_out_words(features)
             self.latent_features = sorted(self.input_features)
+            self.feature_order = self.feature_order or self.latent_features
         for key in self.latent_features:
             if key not in features:
                 raise ValueError(

@@ -91,6 +91,16 @@ class SafetyLimits(nn.Module):
             first = labeled[:, 0]
             self.lead.update((actions[:, 0] - joints)[first].abs())
 
+    @torch.no_grad()
+    def take_commands(self, found: Mapping[str, Any]) -> None:
+        """Take in ``min``, ``max`` and ``change`` of all labelled commands, each (A,): not only of those drawn."""
+        low, high, change = (
+            torch.as_tensor(found[name]).to(self.width).unsqueeze(0) for name in ("min", "max", "change")
+        )
+        self.action.update(torch.cat([low, high]))
+        self.change.update(change)
+        self.width.copy_(self.action.width)
+
     @property
     def far(self) -> Tensor:
         """Actions that were further from the joint of their name than they range: no place of it, (A,)."""

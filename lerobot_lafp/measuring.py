@@ -57,6 +57,47 @@ def measure_columns(meta: Any, keys: Sequence[str], episodes: Sequence[int] | No
     return {key: each.result() for key, each in running.items() if each.seen == expected and each.found}
 
 
+def measure_commands(meta: Any, key: str, episodes: Sequence[int] | None = None) -> Statistics | None:
+    """Least and largest value of column ``key``, and its largest change from a frame to the next within an episode.
+
+    Args:
+        meta: ``dataset.meta``.
+        key: Column.
+        episodes: Those to look at; unset: all.
+
+    Returns:
+        ``min``, ``max`` and ``change``, each (d,); None where not all tables are here, or hold no finite number.
+    """
+    low = high = change = np.zeros(0)
+    for values, episode_of in _tables(meta, key, episodes):
+        if values is None:
+            return None
+        steps = np.abs(np.diff(values, axis=0))[np.diff(episode_of) == 0]
+        parts = [np.where(np.isfinite(x), x, fill) for x, fill in ((values, np.inf), (values, -np.inf), (steps, 0.0))]
+        ends = parts[0].min(axis=0), parts[1].max(axis=0), parts[2].max(axis=0, initial=0.0)
+        if not len(low):
+            low, high, change = ends
+        elif len(low) == len(ends[0]):
+            low, high, change = np.minimum(low, ends[0]), np.maximum(high, ends[1]), np.maximum(change, ends[2])
+        else:
+            return None
+    return {"min": low, "max": high, "change": change} if len(low) and (low <= high).all() else None
+
+
+def _tables(meta: Any, key: str, episodes: Sequence[int] | None) -> Iterator[tuple[Numbers | None, NDArray[np.int64]]]:
+    """Rows of ``key`` of the episodes, and whose they are, table by table; None for a table that is not here."""
+    nowhere: NDArray[np.int64] = np.zeros(0, np.int64)
+    for file, lengths in _files(meta, episodes).items() if getattr(meta, "root", None) is not None else ():
+        path = Path(meta.root) / file
+        if not path.is_file() or key not in pq.read_schema(path).names:
+            yield None, nowhere
+            continue
+        table = pq.read_table(path, columns=[key, "episode_index"])
+        values, episode_of = numbers(table[key], len(table)), table["episode_index"].to_numpy()
+        mine = np.isin(episode_of, list(lengths))
+        yield None if values is None else values[mine], episode_of[mine]
+
+
 def episodes_with_gaps(meta: Any, key: str, episodes: Sequence[int] | None = None) -> list[int]:
     """Episodes in which a number of column ``key`` is missing, NaN or infinite; of tables that are not here none.
 
@@ -66,17 +107,9 @@ def episodes_with_gaps(meta: Any, key: str, episodes: Sequence[int] | None = Non
         episodes: Those to look at; unset: all.
     """
     found: set[int] = set()
-    if getattr(meta, "root", None) is None:
-        return []
-    for file, lengths in _files(meta, episodes).items():
-        path = Path(meta.root) / file
-        if not path.is_file() or key not in pq.read_schema(path).names:
-            continue
-        table = pq.read_table(path, columns=[key, "episode_index"])
-        values = numbers(table[key], len(table))
+    for values, episode_of in _tables(meta, key, episodes):
         if values is not None:
-            gaps = ~np.isfinite(values).all(axis=1)
-            found |= set(table["episode_index"].to_numpy()[gaps].tolist()) & set(lengths)
+            found |= set(episode_of[~np.isfinite(values).all(axis=1)].tolist())
     return sorted(found)
 
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from .agreement import (
     check_dataset,
     default_motion_weight,
+    measure_labels,
     measure_states,
     warn_of_blank_cameras,
     warn_of_idle_latents,
@@ -90,6 +91,7 @@ class LAFPPolicy(PreTrainedPolicy):
     ) -> None:
         super().__init__(config)
         config.validate_features()
+        config.feature_order = config.feature_order or list(config.input_features)
         if config.action_dim is None and config.action_feature is not None:
             config.action_dim = config.action_feature.shape[0]
         if config.motion_weight is None:
@@ -119,6 +121,7 @@ class LAFPPolicy(PreTrainedPolicy):
         self._saw_labels = False
         # Taken in when training begins: until then a checkpoint's own may follow.
         self._state_to_take = (stats or {}).get(OBS_STATE)
+        self._commands_to_take = measure_labels(config, dataset_meta)
         # Whose latents the dataset brings; told once whether they are this checkpoint's, when its weights are loaded.
         self._labels_to_check = labels_record(config, dataset_meta)
         self._features_to_check = encoded_cameras(dataset_meta)
@@ -232,7 +235,9 @@ class LAFPPolicy(PreTrainedPolicy):
     def _update_limits(self, limits: SafetyLimits, data: TrainingBatch) -> None:
         if self._state_to_take is not None and len(limits.state_deviation):
             limits.take_state(self._state_to_take)
-        self._state_to_take = None
+        if self._commands_to_take is not None:
+            limits.take_commands(self._commands_to_take)
+        self._state_to_take = self._commands_to_take = None
         joints = self.config.joint_of_action
         where = None if data.state is None or joints is None else data.state[:, joints]
         limits.update(data.actions, data.labeled, data.state, where)

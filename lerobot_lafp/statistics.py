@@ -23,10 +23,6 @@ STILL_MARGIN = 0.25
 LEAST_STATE_SHARE = 0.0
 
 
-def _scale(variance: Tensor) -> Tensor:
-    return torch.where(variance > 0, variance.sqrt(), torch.ones_like(variance))
-
-
 def _without_rounding(variance: Tensor, mean: Tensor) -> Tensor:
     """``variance``, zero where it is but what ``mean`` is rounded by."""
     return torch.where(variance.sqrt() > ROUNDING * mean.abs(), variance, torch.zeros_like(variance))
@@ -74,8 +70,8 @@ class Spread:
         return cls(
             mean=mean.float(),
             scale=torch.where(constant, 1.0, scale).float(),
-            low=torch.where(still, low - margin, -torch.inf).float(),
-            high=torch.where(still, high + margin, torch.inf).float(),
+            low=torch.where(constant, mean, torch.where(still, low - margin, -torch.inf)).float(),
+            high=torch.where(constant, mean, torch.where(still, high + margin, torch.inf)).float(),
             moved=~still,
         )
 
@@ -141,13 +137,15 @@ class RunningMoments(nn.Module):
 
     @property
     def std(self) -> Tensor:
-        return _scale(self.variance)
+        """Deviation, 1 where there is none."""
+        return torch.where(self.variance > 0, self.variance.sqrt(), torch.ones_like(self.variance))
 
     def normalize(self, x: Tensor) -> Tensor:
-        return (x - self.mean) / self.std
+        """``x`` in deviations from the mean; 0 where there are none, whatever the unit."""
+        return torch.where(self.variance > 0, (x - self.mean) / self.std, torch.zeros_like(x))
 
     def unnormalize(self, x: Tensor) -> Tensor:
-        return x * self.std + self.mean
+        return x * self.variance.sqrt() + self.mean
 
 
 class RunningRange(nn.Module):

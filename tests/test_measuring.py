@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
 
-from lerobot_lafp.measuring import episodes_with_gaps, measure_columns
+from lerobot_lafp.measuring import episodes_with_gaps, measure_columns, measure_commands
 
 STATE, FORCE, BUTTON = "observation.state", "observation.force", "action"
 LENGTHS = (30, 20, 25)
@@ -98,3 +98,18 @@ def test_episodes_with_a_gap_are_found(tmp_path: Path) -> None:
     assert episodes_with_gaps(meta, STATE) == [1, 3]
     assert episodes_with_gaps(meta, STATE, [0, 1]) == [1]
     assert episodes_with_gaps(meta, STATE, [0, 2]) == episodes_with_gaps(meta, "action") == []
+
+
+def test_commands_are_measured_within_episodes(tmp_path: Path) -> None:
+    features = {"action": {"dtype": "float32", "shape": (1,), "names": None}}
+    made = LeRobotDataset.create("local/act", fps=10, features=features, root=tmp_path / "act", use_videos=False)
+    for start in (0, 100, 50):
+        for t in range(4):
+            made.add_frame({"action": np.array([start + t * t], np.float32), "task": "x"})
+        made.save_episode()
+    made.finalize()
+    meta = LeRobotDatasetMetadata("local/act", root=tmp_path / "act")
+    found = measure_commands(meta, "action", [0, 2])
+    assert found is not None
+    assert [float(found[name][0]) for name in ("min", "max", "change")] == [0, 59, 5]
+    assert measure_commands(meta, "observation.state") is None

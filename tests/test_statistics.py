@@ -35,14 +35,15 @@ def test_a_constant_dimension_is_centred_and_never_blown_up() -> None:
     moments = RunningMoments(2)
     moments.update(torch.tensor([[5.0, 0.0], [5.0, 2.0]]))
     torch.testing.assert_close(moments.normalize(torch.tensor([[5.0, 2.0]])), torch.tensor([[0.0, 1.0]]))
-    torch.testing.assert_close(moments.normalize(torch.tensor([[6.0, 0.0]])), torch.tensor([[1.0, -1.0]]))
+    torch.testing.assert_close(moments.normalize(torch.tensor([[6.0, 0.0]])), torch.tensor([[0.0, -1.0]]))
+    torch.testing.assert_close(moments.unnormalize(torch.tensor([[9.0, -1.0]])), torch.tensor([[5.0, 0.0]]))
     assert moments.std[0] == 1
 
 
 def test_a_single_row_is_no_division_by_zero() -> None:
     moments = RunningMoments(2)
     moments.update(torch.tensor([[4.0, -4.0]]))
-    torch.testing.assert_close(moments.normalize(torch.tensor([[5.0, -4.0]])), torch.tensor([[1.0, 0.0]]))
+    torch.testing.assert_close(moments.normalize(torch.tensor([[5.0, -4.0]])), torch.tensor([[0.0, 0.0]]))
 
 
 def test_latent_centre_is_the_middle_of_the_range() -> None:
@@ -75,7 +76,7 @@ def test_latent_statistics_need_two_latents_and_fit_mixed_precision() -> None:
 def test_fixed_normalizer_takes_the_dataset_statistics() -> None:
     stats = {"mean": np.array([1.0, 2.0]), "std": np.array([0.5, 0.0])}
     normalizer = FixedNormalizer((2,), stats)
-    torch.testing.assert_close(normalizer(torch.tensor([[2.0, 5.0]])), torch.tensor([[2.0, 3.0]]))
+    torch.testing.assert_close(normalizer(torch.tensor([[2.0, 5.0]])), torch.tensor([[2.0, 0.0]]))
     stats["mean"][:] = 0
     assert normalizer.mean.tolist() == [1, 2], "a copy, not the dataset's own array"
     x = torch.randn(3, 2)

@@ -16,7 +16,7 @@ Run = Mapping[str, Any]
 #: Options of a policy that a run fills in from its dataset, or that are of the machine and of sharing.
 _NOT_CHOSEN = {
     *("input_features", "output_features", "latent_features", "action_dim", "action_names", "state_names", "tasks"),
-    *("vector_names", "depth_cameras", "actions_are_positions"),
+    *("feature_order", "vector_names", "depth_cameras", "actions_are_positions"),
     *("fps", "labels_repo_id", "motion_weight", "task_encoder", "text_dim", "backbone_config", "normalization_mapping"),
     *("device", "use_amp", "use_peft", "push_to_hub", "repo_id", "private", "tags", "license"),
     *("pretrained_path", "pretrained_revision", "stage", *SEALS),

@@ -139,7 +139,8 @@ def _from_0_to_1(state: dict[str, Tensor]) -> None:
 
 def _from_1_to_2(state: dict[str, Tensor]) -> None:
     """Format 1 had floors across dimensions: of a state's deviation for the guard, of what an action may do, a tenth of
-    the widest dimension's. They become numbers of each dimension, so that it acts as it did."""
+    the widest dimension's. They become numbers of each dimension, so that it acts as it did. What never changed counted
+    in its own unit."""
 
     def at_least_a_tenth(x: Tensor) -> Tensor:
         return x.clamp(min=float(x.max()) * 0.1)
@@ -148,7 +149,7 @@ def _from_1_to_2(state: dict[str, Tensor]) -> None:
         state[name.removesuffix("std") + "low"] = torch.full_like(state[name], -torch.inf)
         state[name.removesuffix("std") + "high"] = torch.full_like(state[name], torch.inf)
     for name in [name for name in state if name.endswith("moments.variance") or name == "limits.tokens.variance"]:
-        state[name] = torch.where(state[name].sqrt() > 1e-6, state[name], torch.zeros_like(state[name]))
+        state[name] = torch.where(state[name].sqrt() > 1e-6, state[name], torch.ones_like(state[name]))
     if "limits.action.low" not in state:
         return
     width = state["limits.action.high"] - state["limits.action.low"]

@@ -164,7 +164,7 @@ def label_dataset(
     Raises:
         CommandError: ``checkpoint`` cannot be read.
         ValueError: The checkpoint has no latents, or no ViT, the dataset cannot be read, or the two do not fit; or
-            ``images`` of a dataset without video.
+            ``images`` of a dataset without video; or ``output_dir`` lies within the dataset.
         FileExistsError: ``output_dir`` holds something else.
     """
     policy = load_policy(checkpoint, device).eval()
@@ -172,6 +172,11 @@ def label_dataset(
     observed = _observed(policy, features)
     count = max(2, batch_size)
     dataset = load_dataset(policy.config, repo_id, root, lambda meta: _runs(observed, meta, count))
+    if Path(dataset.meta.root).resolve() in output_dir.resolve().parents:
+        raise ValueError(
+            f"--output_dir={output_dir} lies within the dataset's own folder, {dataset.meta.root}, which is copied "
+            "into it. Choose a folder outside of it."
+        )
     columns = prepare(policy, dataset.meta, observed, str(checkpoint))
     if _is_labelled(output_dir, columns):
         print(f"{output_dir} is labelled by this checkpoint already.")

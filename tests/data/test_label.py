@@ -66,6 +66,14 @@ def test_with_the_frames_as_images_no_video_is_read(
     assert "its cameras are images already. Leave --images out" in capsys.readouterr().err
 
 
+def test_a_folder_within_the_dataset_is_refused(
+    make_checkpoint: Callable[..., Path], images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert label(make_checkpoint(), images, images / "labels") == 1
+    assert "lies within the dataset's own folder" in capsys.readouterr().err
+    assert not list(images.glob("labels*"))
+
+
 def test_the_rest_of_the_dataset_is_as_it_was(
     make_checkpoint: Callable[..., Path], videos: Path, tmp_path: Path
 ) -> None:

@@ -82,13 +82,16 @@ def measure_states(
 
 
 def measure_labels(config: LAFPConfig, meta: Any | None) -> Statistics | None:
-    """Range and largest change of the labelled commands that the run trains on, in the policy's order; None where the
-    stage learns from none, or the tables are not here."""
+    """What the labelled commands that the run trains on did, in the policy's order (``measuring.measure_commands``);
+    None where the stage learns from none, or the tables are not here."""
     if meta is None or not config.reads_labels or ACTION not in meta.features:
         return None
-    found = measure_commands(meta, ACTION, _labeled_episodes(config, meta))
-    order = config.orders.get(ACTION)
-    return found if found is None or order is None else {name: x[order] for name, x in found.items()}
+    renamed = {new: old for old, new in (config.context.rename_map if config.context else {}).items()}
+    state, joints = renamed.get(OBS_STATE, OBS_STATE), config.joint_of_action
+    if joints is not None and (order := config.orders.get(OBS_STATE)) is not None:
+        joints = [order[joint] for joint in joints]
+    own = config.orders.get(ACTION)
+    return measure_commands(meta, ACTION, _labeled_episodes(config, meta), own, state, joints)
 
 
 def _labeled_episodes(config: LAFPConfig, meta: Any) -> list[int]:

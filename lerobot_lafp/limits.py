@@ -37,6 +37,8 @@ LATER = 4
 STILL = 0.02
 #: Whether a joint follows can be told if it was commanded over a range of so many times what it was ever behind.
 LEAST_TRAVEL = 2.0
+#: Commands a second, where the rate of the training is not known.
+SOME_RATE = 10.0
 #: Observations that come this many times as often as in training are not those of an arm, but of a test of the policy.
 FASTER_THAN_AN_ARM = 2.0
 
@@ -93,12 +95,12 @@ class SafetyLimits(nn.Module):
 
     @torch.no_grad()
     def take_commands(self, found: Mapping[str, Any]) -> None:
-        """Take in ``min``, ``max`` and ``change`` of all labelled commands, each (A,): not only of those drawn."""
-        low, high, change = (
-            torch.as_tensor(found[name]).to(self.width).unsqueeze(0) for name in ("min", "max", "change")
-        )
-        self.action.update(torch.cat([low, high]))
-        self.change.update(change)
+        """Take in what all labelled commands did, not only those drawn (``measuring.measure_commands``)."""
+        of = {name: torch.as_tensor(x).to(self.width).unsqueeze(0) for name, x in found.items()}
+        self.action.update(torch.cat([of["min"], of["max"]]))
+        self.change.update(of["change"])
+        if "lead" in of and self.lead is not None:
+            self.lead.update(of["lead"])
         self.width.copy_(self.action.width)
 
     @property
@@ -329,12 +331,14 @@ class SafetyGuard:
         if self._behind is not None and factor is not None:
             first = torch.maximum(step, factor * self._behind)
         back = first.clone()
+        self._capped = torch.zeros(len(back), dtype=torch.bool)
         if (given := self.config.limit_change_per_s) is not None:
             if self.config.fps is None:
                 raise ValueError("`limit_change_per_s` needs the rate of the commands: add --policy.fps.")
             for name, value in given.items():
                 index = self._index(name, "limit_change_per_s")
                 step[index] = back[index] = value / self.config.fps
+                self._capped[index] = True
         return step, first, back
 
     def _index(self, name: str, option: str) -> int:
@@ -354,12 +358,19 @@ class SafetyGuard:
             most = torch.where(outside, self._return.to(out), self._change.to(out))
             out = torch.maximum(torch.minimum(out, origin + most), origin - most)
         elif (joints := self._joints(self._state)) is not None:
-            origin, most = joints.to(out), self._lead.to(out)
+            origin = joints.to(out)
+            self._come_back_within_a_second(torch.maximum(low - origin, origin - high).clamp(min=0).amax(dim=0).cpu())
+            most = torch.maximum(self._lead, self._return).to(out)
             out = torch.maximum(torch.minimum(out, origin + most), origin - most)
         told = (out != action).any(dim=0) & (self.limits.width > 0).to(out.device)  # what never moved is just held
         if bool(told.any()) and not self.config.limit_smoothing:
             self._tell(f"keeps {self._named(told)} within the limits of the demonstrations")
         return out
+
+    def _come_back_within_a_second(self, away: Tensor) -> None:
+        """Joints that begin ``away`` (A,) from the range of the demonstrations, in which they perhaps never moved."""
+        commands = self.config.fps or SOME_RATE
+        self._return = torch.where(self._capped, self._return, torch.maximum(self._return, away / commands))
 
     def _joints(self, state: Tensor | None) -> Tensor | None:
         """Of a state (B, S) where the joint of each action is, (B, A); None where actions are no positions."""

@@ -57,45 +57,61 @@ def measure_columns(meta: Any, keys: Sequence[str], episodes: Sequence[int] | No
     return {key: each.result() for key, each in running.items() if each.seen == expected and each.found}
 
 
-def measure_commands(meta: Any, key: str, episodes: Sequence[int] | None = None) -> Statistics | None:
-    """Least and largest value of column ``key``, and its largest change from a frame to the next within an episode.
+def measure_commands(
+    meta: Any,
+    action: str,
+    episodes: Sequence[int] | None = None,
+    order: Sequence[int] | None = None,
+    state: str | None = None,
+    joints: Sequence[int] | None = None,
+) -> Statistics | None:
+    """What commands did: their range, their largest change within an episode, how far they were from their joints.
 
     Args:
         meta: ``dataset.meta``.
-        key: Column.
+        action: Column of the commands.
         episodes: Those to look at; unset: all.
+        order: Columns of ``action`` in the order of the answer; unset: as they are.
+        state: Column of the joints' positions.
+        joints: Column of ``state`` that each command of the answer is to; unset: not known.
 
     Returns:
-        ``min``, ``max`` and ``change``, each (d,); None where not all tables are here, or hold no finite number.
+        ``min``, ``max``, ``change`` and, where ``joints`` are known, ``lead``, each (d,); None where not all tables are
+        here, or hold no finite number.
     """
-    low = high = change = np.zeros(0)
-    for values, episode_of in _tables(meta, key, episodes):
-        if values is None:
+    found: Statistics = {}
+    columns = [action] if state is None or joints is None else [action, state]
+    for values, episode_of in _tables(meta, columns, episodes):
+        if any(each is None for each in values):
             return None
-        steps = np.abs(np.diff(values, axis=0))[np.diff(episode_of) == 0]
-        parts = [np.where(np.isfinite(x), x, fill) for x, fill in ((values, np.inf), (values, -np.inf), (steps, 0.0))]
-        ends = parts[0].min(axis=0), parts[1].max(axis=0), parts[2].max(axis=0, initial=0.0)
-        if not len(low):
-            low, high, change = ends
-        elif len(low) == len(ends[0]):
-            low, high, change = np.minimum(low, ends[0]), np.maximum(high, ends[1]), np.maximum(change, ends[2])
-        else:
-            return None
-    return {"min": low, "max": high, "change": change} if len(low) and (low <= high).all() else None
+        commands = values[0] if order is None else values[0][:, order]
+        steps = np.abs(np.diff(commands, axis=0))[np.diff(episode_of) == 0]
+        here = {"min": -commands, "max": commands, "change": steps}
+        if len(columns) > 1 and joints is not None:
+            here["lead"] = np.abs(commands - values[1][:, joints])
+        for name, x in here.items():
+            most = np.where(np.isfinite(x), x, -np.inf).max(axis=0, initial=0.0 if name == "change" else -np.inf)
+            found[name] = np.maximum(found[name], most) if name in found else most
+    if not found or not all(np.isfinite(x).all() for x in found.values()):
+        return None
+    return {**found, "min": -found["min"]}
 
 
-def _tables(meta: Any, key: str, episodes: Sequence[int] | None) -> Iterator[tuple[Numbers | None, NDArray[np.int64]]]:
-    """Rows of ``key`` of the episodes, and whose they are, table by table; None for a table that is not here."""
-    nowhere: NDArray[np.int64] = np.zeros(0, np.int64)
+def _tables(
+    meta: Any, keys: Sequence[str], episodes: Sequence[int] | None
+) -> Iterator[tuple[list[Any], NDArray[np.int64]]]:
+    """Rows of columns ``keys`` of the episodes, None for one that is not here, and whose they are, table by table."""
     for file, lengths in _files(meta, episodes).items() if getattr(meta, "root", None) is not None else ():
         path = Path(meta.root) / file
-        if not path.is_file() or key not in pq.read_schema(path).names:
-            yield None, nowhere
+        there = [key for key in keys if path.is_file() and key in pq.read_schema(path).names]
+        if not there:
+            yield [None] * len(keys), np.zeros(0, np.int64)
             continue
-        table = pq.read_table(path, columns=[key, "episode_index"])
-        values, episode_of = numbers(table[key], len(table)), table["episode_index"].to_numpy()
+        table = pq.read_table(path, columns=[*there, "episode_index"])
+        episode_of = table["episode_index"].to_numpy()
         mine = np.isin(episode_of, list(lengths))
-        yield None if values is None else values[mine], episode_of[mine]
+        columns = {key: numbers(table[key], len(table)) for key in there}
+        yield [None if (x := columns.get(key)) is None else x[mine] for key in keys], episode_of[mine]
 
 
 def episodes_with_gaps(meta: Any, key: str, episodes: Sequence[int] | None = None) -> list[int]:
@@ -107,7 +123,7 @@ def episodes_with_gaps(meta: Any, key: str, episodes: Sequence[int] | None = Non
         episodes: Those to look at; unset: all.
     """
     found: set[int] = set()
-    for values, episode_of in _tables(meta, key, episodes):
+    for (values,), episode_of in _tables(meta, [key], episodes):
         if values is not None:
             found |= set(episode_of[~np.isfinite(values).all(axis=1)].tolist())
     return sorted(found)

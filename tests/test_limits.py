@@ -128,6 +128,11 @@ def test_a_joint_that_stood_still_stays_where_it_is_or_comes_back(config: LAFPCo
     away.watch(picture(), row(5, 4))
     sent = [float(away.command(row(5, 3))[0, 1]) for _ in range(4)]
     assert sent == [3.5, 3.0, 3.0, 3.0], "by what it was ever behind its command, twice"
+    limits.lead.low[1] = limits.lead.high[1] = 0  # as of a state that is a copy of the commands
+    far = guard(config, limits)
+    far.watch(picture(), row(5, 4))
+    sent = [float(far.command(row(5, 3))[0, 1]) for _ in range(11)]
+    torch.testing.assert_close(torch.tensor(sent), torch.tensor([*torch.linspace(3.9, 3, 10), 3.0]))
 
 
 @pytest.mark.parametrize("factor", [1e-3, 1.0, 1e3])

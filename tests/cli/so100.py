@@ -7,7 +7,7 @@ import numpy as np
 from lerobot.datasets import LeRobotDataset
 
 from lerobot_lafp.modeling_lafp import LAFPPolicy
-from lerobot_lafp.sim_arm.arm import CALIBRATION, SimArm
+from lerobot_lafp.sim_arm.arm import CALIBRATION, HOME, SimArm
 from lerobot_lafp.sim_arm.demonstrations import TASK
 from lerobot_lafp.sim_arm.kinematics import JOINTS, inverse
 from lerobot_lafp.sim_arm.picture import draw
@@ -42,12 +42,13 @@ def demonstrate(root: Path, episodes: int, seconds: float = 2.4) -> None:
         way = Way(start, np.append(np.degrees(angles), 0.0), seconds * 0.8, episode % 3)
         for frame in range(round(seconds * FPS)):
             state = arm.state()
+            opening = _opening(arm, np.array(state["degrees"]))
             command = np.append(way.at(frame / FPS), GRIPPER)
             dataset.add_frame(
                 {
                     "task": TASK,
                     "action": command.astype(np.float32),
-                    "observation.state": np.append(state["degrees"][:5], GRIPPER).astype(np.float32),
+                    "observation.state": np.append(state["degrees"][:5], opening).astype(np.float32),
                     "observation.images.front": draw(np.array(state["points"]), np.array(state["target"]), SIDE, SIDE),
                 }
             )
@@ -57,6 +58,12 @@ def demonstrate(root: Path, episodes: int, seconds: float = 2.4) -> None:
             now += 1 / FPS
         dataset.save_episode()
     dataset.finalize()
+
+
+def _opening(arm: SimArm, degrees: np.ndarray) -> float:
+    """Of the gripper, in per cent, as LeRobot's driver reads it."""
+    of = CALIBRATION["gripper"]
+    return float((arm.degrees_to_steps(degrees)[5] - of["range_min"]) / (of["range_max"] - of["range_min"]) * 100)
 
 
 def robot_options(so100: Trained, arm: SimArm, robot: str = "so100_follower") -> list[str]:
@@ -71,11 +78,17 @@ def robot_options(so100: Trained, arm: SimArm, robot: str = "so100_follower") ->
     ]
 
 
-def assert_within_limits(so100: Trained, arm: SimArm, changes: bool = False) -> None:
-    """What crossed the wire stayed within range (and changes) of the demonstrations, by what a step rounds off."""
+def assert_within_limits(so100: Trained, arm: SimArm, changes: bool = False, goes_home: bool = False) -> None:
+    """What crossed the wire stayed within range (and changes) of the demonstrations, by what a step rounds off.
+
+    LeRobot itself brings an arm back to where it began (``goes_home``), which may be out of that range.
+    """
     guard = LAFPPolicy.from_pretrained(so100.checkpoint)._guard
     assert guard is not None
     low, high, most = (x.double().numpy() for x in guard.bounds)
+    home = np.append(np.degrees(HOME[:5]), _opening(arm, np.degrees(HOME)))
+    if goes_home:
+        low, high = np.minimum(low, home), np.maximum(high, home)
     middle = np.array([(of["range_min"] + of["range_max"]) / 2 for of in CALIBRATION.values()])
     assert len(arm.bus.goals) > 6
     last: dict[int, float] = {}

@@ -25,8 +25,10 @@ Run = Callable[..., Finished]
 
 
 def options(so100: Trained, arm: SimArm, *more: str, robot: str = "so100_follower") -> list[str]:
-    path, rate = f"--policy.path={so100.checkpoint}", f"--fps={FPS}"
-    return [path, *robot_options(so100, arm, robot), rate, "--device=cpu", "--play_sounds=false", PATIENTLY, *more]
+    """LeRobot's own way back to where the arm began is no command of the policy's, and left out."""
+    path, rate, stay = f"--policy.path={so100.checkpoint}", f"--fps={FPS}", "--return_to_initial_position=false"
+    robot_of = robot_options(so100, arm, robot)
+    return [path, *robot_of, rate, stay, "--device=cpu", "--play_sounds=false", PATIENTLY, *more]
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +90,6 @@ def test_real_time_chunks_are_no_jumps(so100: Trained, arm: SimArm, run: Run) ->
     done = run(
         "lerobot-rollout",
         *options(so100, arm, "--duration=5", "--inference.type=rtc", robot="so101_follower"),
-        "--return_to_initial_position=false",
     )
     assert done.ok, done.output[-3000:]
     assert len(arm.bus.goals) > 6 * FPS
@@ -109,11 +110,12 @@ def test_rollouts_that_record(strategy: str, so100: Trained, arm: SimArm, run: R
         f"--dataset.single_task={TASK}",
         f"--dataset.fps={FPS}",
         "--dataset.push_to_hub=false",
+        "--return_to_initial_position=true",
     )
     assert done.ok, done.output[-3000:]
     recorded = LeRobotDataset("local/rollout_sim", root=tmp_path / "recorded")
     assert recorded.num_episodes == (2 if strategy == "episodic" else 1)
-    assert_within_limits(so100, arm)
+    assert_within_limits(so100, arm, goes_home=True)
     if strategy == "episodic":
         time.sleep(0.5)
         assert len(arm.task.rollouts) == 2, "a target for every episode"

@@ -207,10 +207,10 @@ class SafetyGuard:
         self._motion = torch.tensor([is_motion(name) for name in self.names])
         if config.actions_are_positions is False:
             self._motion = self._motion | limits.far.cpu()
-        self._low, self._high = self._range()
+        self._low, self._high = (x.cpu() for x in self._range())
         lead = limits.lead
         #: How far behind its command a joint ever was in the demonstrations, (A,).
-        self._behind = lead.high if lead is not None and lead.seen and config.commands_positions else None
+        self._behind = lead.high.cpu() if lead is not None and lead.seen and config.commands_positions else None
         self._change, self._lead, self._return = self._largest_changes()
         self._last: Tensor | None = None  # (B, A), what was commanded
         self._state: Tensor | None = None
@@ -326,7 +326,7 @@ class SafetyGuard:
         factor = self.config.limit_change
         step = torch.full_like(self._low, torch.inf)
         if factor is not None and change.seen:
-            step = factor * change.high
+            step = factor * change.high.cpu()
         first = torch.full_like(step, torch.inf)
         if self._behind is not None and factor is not None:
             first = torch.maximum(step, factor * self._behind)

@@ -15,7 +15,7 @@ import yaml
 from lerobot.configs.train import TrainPipelineConfig
 from lerobot.utils.constants import ACTION, OBS_STATE
 
-from .configuration_lafp import LAFPConfig
+from .configuration_lafp import LAFPConfig, camera_shape
 from .context import TrainingContext
 from .data.formats import refuse_other_format
 
@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 def apply() -> None:
     """Wrap them, once a process."""
     tell_policies_of_their_training()
+    name_axes_of_cameras()
     check_robots_before_they_are_connected()
 
 
@@ -97,9 +98,41 @@ def check_robots_before_they_are_connected() -> None:
             prepare_rollout(cfg, [*arguments[1:], *options.values()])
         return build(cfg, *arguments, **options)
 
-    for name, module in list(sys.modules.items()):  # the command has imported it by its name
-        if name.startswith(("lerobot.", "__main__")) and vars(module).get("build_rollout_context") is build:
-            vars(module)["build_rollout_context"] = check_and_build
+    _replace("build_rollout_context", build, check_and_build)
+
+
+def _replace(name: str, function: Callable[..., Any], by: Callable[..., Any]) -> None:
+    """Put ``by`` in the place of a function of LeRobot's, in every module that has imported it by its name."""
+    for where, module in list(sys.modules.items()):
+        if where.startswith(("lerobot.", "__main__")) and vars(module).get(name) is function:
+            vars(module)[name] = by
+
+
+def name_axes_of_cameras() -> None:
+    """Give the axes of a camera names before LeRobot looks for them, where a dataset has none, or not three.
+
+    ``make_policy`` asks of each camera what its third axis is called (`L/utils/feature_utils.py:
+    dataset_to_policy_features`), and ends in a TypeError where that is not there.
+    """
+    from lerobot.policies import factory
+
+    make: Callable[..., Any] = factory.make_policy
+    if hasattr(make, "__wrapped__"):
+        return
+
+    @wraps(make)
+    def name_and_make(cfg: Any, ds_meta: Any = None, *arguments: Any, **options: Any) -> Any:
+        if isinstance(cfg, LAFPConfig) and ds_meta is not None:
+            for feature in ds_meta.features.values():
+                names = feature.get("names")
+                if feature["dtype"] in ("image", "video") and not (
+                    isinstance(names, (list, tuple)) and len(names) == 3
+                ):
+                    first = camera_shape(feature) == tuple(feature["shape"])
+                    feature["names"] = ["channels", "height", "width"] if first else ["height", "width", "channels"]
+        return make(cfg, ds_meta, *arguments, **options)
+
+    _replace("make_policy", make, name_and_make)
 
 
 def match_robots_of_the_policy_server() -> None:

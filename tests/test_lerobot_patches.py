@@ -6,6 +6,7 @@ from typing import Any
 
 import lerobot.rollout
 import lerobot.scripts.lerobot_rollout
+import lerobot.scripts.lerobot_train
 import pytest
 from lerobot.configs.default import DatasetConfig
 from lerobot.configs.train import TrainPipelineConfig
@@ -72,6 +73,22 @@ def test_other_policies_are_left_as_they_are(tmp_path: Any) -> None:
     policy = ACTConfig(push_to_hub=False)
     pipeline(policy, tmp_path, env=PushtEnv(), env_eval_freq=50).validate()
     assert not hasattr(policy, "context")
+
+
+@pytest.mark.parametrize("names", [None, {"axes": ["height", "width", "channels"]}, ["image"]])
+@pytest.mark.parametrize("shape", [(20, 24, 3), (3, 20, 24)])
+def test_a_camera_whose_axes_have_no_names_is_known_by_its_shape(names: Any, shape: tuple[int, ...]) -> None:
+    features = {
+        "observation.images.front": {"dtype": "image", "shape": shape, "names": names},
+        STATE: {"dtype": "float32", "shape": (2,), "names": None},
+    }
+    tasks = SimpleNamespace(index=["x"])
+    meta = SimpleNamespace(
+        features=features, stats={STATE: {"mean": [0.0, 0.0], "std": [1.0, 1.0]}}, repo_id="me/x", fps=10, tasks=tasks
+    )
+    meta.episodes, meta.total_episodes = {"length": [30]}, 1
+    policy = lerobot.scripts.lerobot_train.make_policy(LAFPConfig(device="cpu", push_to_hub=False), ds_meta=meta)
+    assert policy.config.camera_shapes == {"observation.images.front": (3, 20, 24)}
 
 
 # --- Rollouts ------------------------------------------------------------------------------------------------

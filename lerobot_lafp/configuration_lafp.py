@@ -66,10 +66,24 @@ def camera_shape(feature: Mapping[str, Any]) -> tuple[int, ...]:
     return shape if shape[0] in (1, 3, 4) and shape[2] not in (1, 3, 4) else (shape[2], shape[0], shape[1])
 
 
+def name_axes(features: Mapping[str, dict[str, Any]]) -> None:
+    """Name the axes of cameras that have no names, or not three, by their shape, in place."""
+    for feature in features.values():
+        names = feature.get("names")
+        if feature["dtype"] in ("image", "video") and not (isinstance(names, (list, tuple)) and len(names) == 3):
+            first = camera_shape(feature) == tuple(feature["shape"])
+            feature["names"] = ["channels", "height", "width"] if first else ["height", "width", "channels"]
+
+
 def is_depth(feature: Mapping[str, Any]) -> bool:
     """Whether a camera's numbers are distances, as LeRobot notes it (`L/datasets/dataset_metadata.py: depth_keys`)."""
     notes = [feature.get("info") or {}, feature.get("video_info") or {}]
     return any(note.get(name) for note in notes for name in ("is_depth_map", "video.is_depth_map"))
+
+
+def is_read(feature: Mapping[str, Any]) -> bool:
+    """Whether a feature holds numbers or pictures, and no words."""
+    return str(feature["dtype"]).startswith(("float", "bfloat", "int", "uint", "bool", "image", "video"))
 
 
 def encoded_camera(feature: dict[str, Any]) -> tuple[int, ...] | None:
@@ -885,9 +899,8 @@ class LAFPConfig(PreTrainedConfig):
     def _leave_out_words(self, features: dict[str, dict[str, Any]]) -> None:
         """What LeRobot takes for a state and is no number; the task in words is read as such (``task_encoder``)."""
         assert self.input_features is not None
-        kinds = ("float", "int", "uint", "bool")
         for key, feature in features.items():
-            if key in self.input_features and not feature["dtype"].startswith((*kinds, "bfloat", "image", "video")):
+            if key in self.input_features and not is_read(feature):
                 del self.input_features[key]
                 logger.warning("`%s` holds no numbers (%s) and is not read.", key, feature["dtype"])
 

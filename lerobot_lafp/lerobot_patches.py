@@ -15,7 +15,7 @@ import yaml
 from lerobot.configs.train import TrainPipelineConfig
 from lerobot.utils.constants import ACTION, OBS_STATE
 
-from .configuration_lafp import LAFPConfig, camera_shape
+from .configuration_lafp import LAFPConfig, is_read, name_axes
 from .context import TrainingContext
 from .data.formats import refuse_other_format
 
@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 def apply() -> None:
     """Wrap them, once a process."""
     tell_policies_of_their_training()
+    load_no_frames_of_words()
     name_axes_of_cameras()
     check_robots_before_they_are_connected()
 
@@ -108,6 +109,25 @@ def _replace(name: str, function: Callable[..., Any], by: Callable[..., Any]) ->
             vars(module)[name] = by
 
 
+def load_no_frames_of_words() -> None:
+    """Ask of a column of words no later frames: LeRobot asks of every ``observation.*``, and cannot stack words
+    (`L/datasets/factory.py: resolve_delta_timestamps`)."""
+    from lerobot.datasets import factory
+
+    resolve: Callable[..., Any] = factory.resolve_delta_timestamps
+    if hasattr(resolve, "__wrapped__"):
+        return
+
+    @wraps(resolve)
+    def resolve_numbers(cfg: Any, ds_meta: Any) -> Any:
+        found = resolve(cfg, ds_meta)
+        if not isinstance(cfg, LAFPConfig) or found is None:
+            return found
+        return {key: each for key, each in found.items() if is_read(ds_meta.features[key])} or None
+
+    _replace("resolve_delta_timestamps", resolve, resolve_numbers)
+
+
 def name_axes_of_cameras() -> None:
     """Give the axes of a camera names before LeRobot looks for them, where a dataset has none, or not three.
 
@@ -123,13 +143,7 @@ def name_axes_of_cameras() -> None:
     @wraps(make)
     def name_and_make(cfg: Any, ds_meta: Any = None, *arguments: Any, **options: Any) -> Any:
         if isinstance(cfg, LAFPConfig) and ds_meta is not None:
-            for feature in ds_meta.features.values():
-                names = feature.get("names")
-                if feature["dtype"] in ("image", "video") and not (
-                    isinstance(names, (list, tuple)) and len(names) == 3
-                ):
-                    first = camera_shape(feature) == tuple(feature["shape"])
-                    feature["names"] = ["channels", "height", "width"] if first else ["height", "width", "channels"]
+            name_axes(ds_meta.features)
         return make(cfg, ds_meta, *arguments, **options)
 
     _replace("make_policy", make, name_and_make)

@@ -346,3 +346,20 @@ def test_states_and_cameras_are_told_apart(make_config: Callable[..., LAFPConfig
     assert config.vector_shapes == {STATE: (2,), ENV_STATE: (5,)}
     assert config.camera_shapes == {FRONT: (3, 20, 24)}
     assert config.decoder_vector_shapes == {}
+
+
+def test_a_column_of_words_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    features = {STATE: state(), "observation.text": {"dtype": "string", "shape": (1,), "names": None}}
+    config = LAFPConfig()
+    config.input_features = {key: PolicyFeature(FeatureType.STATE, each["shape"]) for key, each in features.items()}
+    config.set_dataset_feature_metadata(features)
+    assert list(config.input_features) == config.feature_order == [STATE]
+    assert "`observation.text` holds no numbers (string) and is not read" in caplog.text
+
+
+def test_observations_are_read_in_the_order_of_their_names_whatever_the_datasets() -> None:
+    features = {key: state(width) for key, width in (("observation.b", 1), (STATE, 2), ("observation.a", 3))}
+    config = LAFPConfig()
+    config.input_features = {key: PolicyFeature(FeatureType.STATE, each["shape"]) for key, each in features.items()}
+    config.set_dataset_feature_metadata(features)
+    assert list(config.vector_shapes) == ["observation.a", "observation.b", STATE]

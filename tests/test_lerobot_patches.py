@@ -237,3 +237,13 @@ def test_the_policy_server_matches_names_and_says_another_rate(
     assert PolicyServer.SendPolicyInstructions(server, None, None) == "done"
     assert [JOINTS[i] for i in config.orders[ACTION]] == sorted(JOINTS)
     assert "with --fps=15" in " ".join(said)
+
+
+def test_no_later_frames_are_asked_of_a_column_of_words(make_config: Configs) -> None:
+    from lerobot.datasets import factory
+
+    features = {STATE: {"dtype": "float32"}, "observation.text": {"dtype": "string"}, ACTION: {"dtype": "float32"}}
+    meta = SimpleNamespace(features=features, fps=10)
+    assert sorted(factory.resolve_delta_timestamps(make_config(), meta)) == [ACTION, STATE]
+    act = ACTConfig(push_to_hub=False)
+    assert factory.resolve_delta_timestamps(act, meta) == {ACTION: [i / 10 for i in range(act.chunk_size)]}

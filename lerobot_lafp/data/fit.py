@@ -17,7 +17,7 @@ from ..agreement import check_dataset
 from ..checkpoint.fetching import fetched
 from ..checkpoint.inspection import inspect
 from ..command_line import refuse_missing
-from ..configuration_lafp import LAFPConfig
+from ..configuration_lafp import LAFPConfig, name_axes
 from ..limits import protections
 from ..messages import in_one_line
 from ..names import dimension_names
@@ -71,13 +71,15 @@ def new_policy(features: Mapping[str, Any]) -> LAFPConfig:
         ValueError: No policy can be trained on it.
     """
     config = LAFPConfig(device="cpu")
-    policy_features = dataset_to_policy_features(dict(features))
+    own = copy.deepcopy(dict(features))
+    name_axes(own)
+    policy_features = dataset_to_policy_features(own)
     config.output_features = {ACTION: policy_features[ACTION]} if ACTION in policy_features else {}
     config.input_features = {
         key: feature for key, feature in policy_features.items() if feature.type is not FeatureType.ACTION
     }
     with _heard():
-        config.set_dataset_feature_metadata(copy.deepcopy(dict(features)))
+        config.set_dataset_feature_metadata(own)
         config.validate_features()
     return config
 

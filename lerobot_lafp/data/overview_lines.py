@@ -170,7 +170,7 @@ def _relation(relation: Facts) -> str:
         return "positions: action[t] is the state at t + 1, number for number"
     if relation["equals_state"] > 0.99:
         return "positions: action[t] is the state at t, number for number"
-    if not rows:
+    if not rows or relation["kind"] == "unclear":
         return "not clear: they follow neither the state nor its change"
     next_state, change = (sum(row[k] for row in rows) / len(rows) for k in ("next_state", "change"))
     return {

@@ -96,7 +96,7 @@ def _of_rates(facts: Facts) -> Iterator[str]:
             yield f"The video of {key} has {camera['fps']:g} frames per second, and the dataset {fps:g}."
         if camera["axes"] is None or len(camera["shape"]) != 3:
             yield (
-                f"The axes of {key} are not named in meta/info.json, and LeRobot needs the names: add "
+                f"The axes of {key} are not named in meta/info.json, and LeRobot's other policies need them: add "
                 '"names": ["height", "width", "channels"] there.'
             )
     short = found.get("shorter_than_a_chunk") or []

@@ -87,7 +87,7 @@ def measure_labels(config: LAFPConfig, meta: Any | None) -> Statistics | None:
     if meta is None or not config.reads_labels or ACTION not in meta.features:
         return None
     renamed = {new: old for old, new in (config.context.rename_map if config.context else {}).items()}
-    state, joints = renamed.get(OBS_STATE, OBS_STATE), config.joint_of_action
+    state, joints = renamed.get(OBS_STATE, OBS_STATE), config.named_joints
     if joints is not None and (order := config.orders.get(OBS_STATE)) is not None:
         joints = [order[joint] for joint in joints]
     own = config.orders.get(ACTION)

@@ -584,19 +584,22 @@ class LAFPConfig(PreTrainedConfig):
         return self.decoder_input == "idm" or (self.decoder_input == "interpolation" and self.policy_head == "flow")
 
     @property
-    def joint_of_action(self) -> list[int] | None:
-        """For each action the dimension of ``observation.state`` that it commands to a place: that of its name.
+    def named_joints(self) -> list[int] | None:
+        """For each action the dimension of ``observation.state`` of its name; None where there is none.
 
-        None where that is not known, or the demonstrations showed otherwise. Relative actions have it by their order
-        where there are no names to go by.
+        Relative actions have it by their order where there are no names to go by.
         """
-        if self.actions_are_positions is False and not self.relative_actions:
-            return None
         actions, joints = self.names_of(ACTION), self.names_of(OBS_STATE)
         found = positions_of(actions, joints) if actions and joints else None
         if found is None and self.relative_actions and self.action_dim is not None:
             found = list(range(self.action_dim))
         return found if found is None or self.action_dim in (None, len(found)) else None
+
+    @property
+    def joint_of_action(self) -> list[int] | None:
+        """``named_joints``; None where the demonstrations showed that actions are no places of these."""
+        otherwise = self.actions_are_positions is False and not self.relative_actions
+        return None if otherwise else self.named_joints
 
     @property
     def commands_positions(self) -> bool:

@@ -238,7 +238,7 @@ class LAFPPolicy(PreTrainedPolicy):
         if self._commands_to_take is not None:
             limits.take_commands(self._commands_to_take)
         self._state_to_take = self._commands_to_take = None
-        joints = self.config.joint_of_action
+        joints = self.config.named_joints  # the same in every process, whichever of them saves
         where = None if data.state is None or joints is None else data.state[:, joints]
         limits.update(data.actions, data.labeled, data.state, where)
 
@@ -628,7 +628,7 @@ class LAFPPolicy(PreTrainedPolicy):
         return model_card({**facts, **made}, self.config.repo_id, license, tags, runs, dataset)
 
     def _save_pretrained(self, save_directory: Path, state_dict: dict[str, Tensor] | None = None) -> None:
-        if self.limits is not None and not self.config.relative_actions and self.config.commands_positions:
+        if self.limits is not None and not self.config.relative_actions and self.config.named_joints is not None:
             self.config.actions_are_positions = self.limits.shows_positions
         with saved_whole(save_directory) as fresh:
             super()._save_pretrained(fresh, state_dict=state_dict)

@@ -59,7 +59,7 @@ def measure_states(
     if meta is None:
         return None if stats is None else dict(stats)
     states = {*config.vector_shapes, *config.decoder_vector_shapes, OBS_STATE}
-    renamed = {new: old for old, new in (config.context.rename_map if config.context else {}).items()}
+    renamed = _columns_of(config)
     columns = {key: renamed.get(key, key) for key in states if renamed.get(key, key) in meta.features}
     measured = measure_columns(meta, list(columns.values()), trained_episodes(config, meta))
     found = {**(stats or {})}
@@ -86,7 +86,7 @@ def measure_labels(config: LAFPConfig, meta: Any | None) -> Statistics | None:
     None where the stage learns from none, or the tables are not here."""
     if meta is None or not config.reads_labels or ACTION not in meta.features:
         return None
-    renamed = {new: old for old, new in (config.context.rename_map if config.context else {}).items()}
+    renamed = _columns_of(config)
     state, joints = renamed.get(OBS_STATE, OBS_STATE), config.named_joints
     if joints is not None and (order := config.orders.get(OBS_STATE)) is not None:
         joints = [order[joint] for joint in joints]
@@ -100,6 +100,11 @@ def _labeled_episodes(config: LAFPConfig, meta: Any) -> list[int]:
     trained = trained_episodes(config, meta)
     among = range(meta.total_episodes) if trained is None else trained
     return [episode for episode in among if labeled is None or episode in labeled]
+
+
+def _columns_of(config: LAFPConfig) -> dict[str, str]:
+    """What the policy calls a feature -> the dataset's column, where ``rename_map`` makes them differ."""
+    return {new: old for old, new in (config.context.rename_map if config.context else {}).items()}
 
 
 def trained_episodes(config: LAFPConfig, meta: Any) -> list[int] | None:
@@ -206,7 +211,7 @@ def _check_actions(config: LAFPConfig, meta: Any) -> None:
 
 def _check_numbers(config: LAFPConfig, meta: Any, episodes: Sequence[int] | None) -> None:
     """What training would stumble on when it draws that frame, perhaps hours later."""
-    renamed = {new: old for old, new in (config.context.rename_map if config.context else {}).items()}
+    renamed = _columns_of(config)
     looked_at: dict[str, Sequence[int] | None] = dict.fromkeys(config.vector_shapes, episodes)
     if config.reads_labels:
         looked_at[ACTION] = _labeled_episodes(config, meta)

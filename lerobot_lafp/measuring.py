@@ -4,7 +4,7 @@ LeRobot's ``meta/stats.json`` may lack a column, be of other episodes, or hold N
 of a column's resolution and noise, by which a joint that was held still is told from one that moved.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -242,10 +242,3 @@ def _least_gap(levels: Numbers | None) -> float:
     gaps = np.diff(levels)
     gaps = gaps[gaps > ROUNDING * np.abs(levels).max()]
     return float(gaps.min()) if len(gaps) else 0.0
-
-
-def with_measured(
-    stats: Mapping[str, Mapping[str, Any]] | None, measured: Mapping[str, Statistics]
-) -> dict[str, Mapping[str, Any]]:
-    """A dataset's own statistics, those that were measured in their place."""
-    return {**(stats or {}), **measured}

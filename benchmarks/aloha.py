@@ -16,10 +16,11 @@ from typing import Any
 
 from record import provenance, write_result
 
-from lerobot_lafp.cli import main as lafp
-from lerobot_lafp.evaluation import mean_ci95, read_evaluation
-from lerobot_lafp.runs import evaluate, last_checkpoint, train
-from lerobot_lafp.stages import train_stages
+from lerobot_lafp.checkpoint.evaluation import mean_ci95, read_evaluation
+from lerobot_lafp.cli.main import main as lafp
+from lerobot_lafp.runs.commands import evaluate
+from lerobot_lafp.runs.stages import train_stages
+from lerobot_lafp.runs.trainings import last_checkpoint, train
 
 LABELED = list(range(10))
 EVALUATION_SEED = 100_000

@@ -28,11 +28,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 import lerobot_policy_lafp  # noqa: F401  (registers the policy)
-from lerobot_lafp.cli import main as lafp
+from lerobot_lafp.cli.main import main as lafp
 from lerobot_lafp.diagnostics.measures import linear_probe
+from lerobot_lafp.model.motion import brightness_shift, optical_flow
 from lerobot_lafp.modeling_lafp import LAFPPolicy
-from lerobot_lafp.motion import brightness_shift, optical_flow
-from lerobot_lafp.runs import last_checkpoint, train
+from lerobot_lafp.runs.trainings import last_checkpoint, train
 
 OUTPUT = Path("outputs/benchmarks/cr5")
 NAME, CAMERA = "local/cr5", "observation.image"

@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lerobot_lafp.diagnostics.measures import linear_probe
-from lerobot_lafp.motion import brightness_shift, optical_flow
+from lerobot_lafp.model.motion import brightness_shift, optical_flow
 
 EPISODES = {"two_way": 100, "pusht": 40}
 OFFSETS = (1, 2, 4)

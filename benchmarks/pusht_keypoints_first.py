@@ -14,10 +14,11 @@ from pathlib import Path
 
 from record import provenance, write_result
 
-from lerobot_lafp.configuration_lafp import STAGES
-from lerobot_lafp.evaluation import mean_ci95, read_evaluation
-from lerobot_lafp.runs import RunState, evaluate, last_checkpoint, run_state
-from lerobot_lafp.stages import train_stages
+from lerobot_lafp.checkpoint.evaluation import mean_ci95, read_evaluation
+from lerobot_lafp.options.constants import STAGES
+from lerobot_lafp.runs.commands import evaluate
+from lerobot_lafp.runs.stages import train_stages
+from lerobot_lafp.runs.trainings import RunState, last_checkpoint, run_state
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "pusht_keypoints"
 OUTPUT = Path("outputs/benchmarks/pusht_keypoints_first")

@@ -26,8 +26,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lerobot_lafp import LAFPPolicy
-from lerobot_lafp.configuration_lafp import Guidance
-from lerobot_lafp.evaluation import mean_ci95
+from lerobot_lafp.checkpoint.evaluation import mean_ci95
+from lerobot_lafp.options.constants import Guidance
 
 #: Actions of a chunk that are executed before the next is there.
 EVERY = 8

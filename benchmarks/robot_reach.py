@@ -18,10 +18,10 @@ from lerobot.datasets import LeRobotDataset
 from matplotlib.figure import Figure
 from record import provenance, write_result
 
-from lerobot_lafp.configuration_lafp import STAGES
-from lerobot_lafp.evaluation import mean_ci95
-from lerobot_lafp.runs import last_checkpoint
-from lerobot_lafp.sim_arm.reach import HOLD_S, TOLERANCE
+from lerobot_lafp.checkpoint.evaluation import mean_ci95
+from lerobot_lafp.options.constants import STAGES
+from lerobot_lafp.runs.trainings import last_checkpoint
+from lerobot_lafp.simulators.so100.reach import HOLD_S, TOLERANCE
 
 ROOT = Path(__file__).parent.parent
 OUTPUT = Path("outputs/so100_sim")

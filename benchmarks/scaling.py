@@ -29,12 +29,12 @@ from record import provenance, write_result
 from throughput import NAME, stage_2, train
 from tqdm import tqdm
 
-from lerobot_lafp.configuration_lafp import STAGES
 from lerobot_lafp.data.assembly import assemble
-from lerobot_lafp.data.import_videos import VideoFile, video_files
-from lerobot_lafp.data.importing import Settings, import_part
-from lerobot_lafp.data.label_dataset import label_dataset
-from lerobot_lafp.data.video_files import Framing
+from lerobot_lafp.data.importing.importer import Settings, import_part
+from lerobot_lafp.data.importing.video_files import Framing
+from lerobot_lafp.data.importing.video_sources import VideoFile, video_files
+from lerobot_lafp.data.latent_labels import label_dataset
+from lerobot_lafp.options.constants import STAGES
 
 OUTPUT = Path("outputs/benchmarks/scaling")
 WIDTHS = (16, 128, 512)

@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 import lerobot_policy_lafp  # noqa: F401  (registers the policy)
-from lerobot_lafp.data.label_dataset import label_dataset
+from lerobot_lafp.data.latent_labels import label_dataset
 
 NAME = "local/video"
 

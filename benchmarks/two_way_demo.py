@@ -10,8 +10,9 @@ from pathlib import Path
 
 from record import provenance, write_result
 
-from lerobot_lafp.demo import EVALUATION_SEED, NUM_DEMONSTRATIONS, NUM_LABELED, run_demo, summarize
-from lerobot_lafp.evaluation import mean_ci95
+from lerobot_lafp.checkpoint.evaluation import mean_ci95
+from lerobot_lafp.cli.demo import run_demo
+from lerobot_lafp.runs.demo import EVALUATION_SEED, NUM_DEMONSTRATIONS, NUM_LABELED, summarize
 
 ROOT = Path(__file__).parent.parent
 OUTPUT = Path("outputs/two_way")

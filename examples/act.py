@@ -10,7 +10,7 @@ from lerobot.envs.utils import preprocess_observation
 from lerobot.policies import make_pre_post_processors
 
 from lerobot_lafp import LAFPPolicy
-from lerobot_lafp.envs import TwoWayEnv
+from lerobot_lafp.simulators.two_way import TwoWayEnv
 
 checkpoint = sys.argv[1]
 policy = LAFPPolicy.from_pretrained(checkpoint)

@@ -19,11 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lerobot_lafp.cli import main as lafp
-from lerobot_lafp.runs import CommandError, last_checkpoint, run_command, train
-from lerobot_lafp.sim_arm.arm import CALIBRATION, SimArm
-from lerobot_lafp.sim_arm.control import ControlServer, socket_of
-from lerobot_lafp.sim_arm.demonstrations import TASK, record_demonstrations
+from lerobot_lafp.cli.main import main as lafp
+from lerobot_lafp.errors import UserError
+from lerobot_lafp.runs.commands import run_command
+from lerobot_lafp.runs.trainings import last_checkpoint, train
+from lerobot_lafp.simulators.so100.arm import CALIBRATION, SimArm
+from lerobot_lafp.simulators.so100.control import ControlServer, socket_of
+from lerobot_lafp.simulators.so100.demonstrations import TASK, record_demonstrations
 
 FPS, SIDE = 15, 32
 #: What moves towards one camera, which hardly sees it, is seen by the other.
@@ -113,7 +115,7 @@ def train_lafp(output: Path, size: Size) -> Path:
     first = last_checkpoint(stage[0])
     labels = output / "film_labels"
     if lafp(["label", f"--policy.path={first}", *film, f"--output_dir={labels}"]):
-        raise CommandError("lafp label failed: its message is above.")
+        raise UserError("lafp label failed: its message is above.")
     labeled = ["--dataset.repo_id=local/film", f"--dataset.root={labels}", "--policy.latent_labels=true"]
     second = [f"--policy.path={first}", "--policy.stage=latent_policy", *labeled, f"--steps={size.steps[1]}"]
     train(stage[1], [*second, *size.training])

@@ -16,80 +16,13 @@ from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature, PreTr
 from lerobot.optim import AdamWConfig
 from lerobot.utils.constants import ACTION, OBS_STATE
 
-from .context import TrainingContext
-from .names import dimension_names, listed, positions_of
-from .schedule import GroupCosineSchedulerConfig
+from .options.constants import CHECKPOINT_FORMAT, DEFAULT_LR, Guidance, Stage
+from .options.context import TrainingContext
+from .options.features import camera_shape, encoded_camera, is_depth, is_read, same_picture
+from .options.names import dimension_names, listed, positions_of
+from .options.schedule import GroupCosineSchedulerConfig
 
 logger = logging.getLogger(__name__)
-
-Stage = Literal["joint", "latent_action", "latent_policy", "action_decoder"]
-#: How real-time chunking makes the next chunk go on from the one before (`lerobot_lafp/real_time.py`).
-Guidance = Literal["decoder", "latents", "none"]
-
-#: The stages in order; each builds on the checkpoint of the one before.
-STAGES = ("latent_action", "latent_policy", "action_decoder")
-
-#: Column of a dataset with the normalised latents of each frame's chunk, (L * Dz,); (L, Dz) in older datasets.
-LATENT_ACTION = "latent_action"
-#: Column (L,) that is true where a latent reaches beyond the episode.
-LATENT_ACTION_IS_PAD = f"{LATENT_ACTION}_is_pad"
-
-#: Format of the checkpoints that this version writes; older ones are read too (`lerobot_lafp/checkpoint/integrity.py`).
-CHECKPOINT_FORMAT = 2
-
-#: Peak learning rate a stage trains with when ``optimizer_lr`` is left unset.
-DEFAULT_LR: dict[str, float] = {
-    "joint": 5e-4,
-    "latent_action": 5e-4,
-    "latent_policy": 5e-4,
-    "action_decoder": 5e-4,
-}
-
-
-def same_picture(shape: tuple[int, ...], expected: tuple[int, ...], resized: bool) -> bool:
-    """Whether images (C, H, W) of a camera are as expected: of that size or, where they are resized, of its aspect."""
-    if not resized or len(shape) != 3 or len(expected) != 3:
-        return shape == expected
-    one, other = shape[1] * expected[2], shape[2] * expected[1]
-    return shape[0] == expected[0] and abs(one - other) <= 0.02 * max(one, other)
-
-
-def camera_shape(feature: Mapping[str, Any]) -> tuple[int, ...]:
-    """(C, H, W) in which LeRobot hands over a camera, whatever order and names of axes the dataset gives it."""
-    shape = tuple(int(n) for n in feature["shape"])
-    names = feature.get("names")
-    axes = [str(name).lower()[:1] for name in names] if isinstance(names, (list, tuple)) else []
-    if len(shape) != 3:
-        return shape
-    if sorted(axes) == ["c", "h", "w"]:
-        return shape[axes.index("c")], shape[axes.index("h")], shape[axes.index("w")]
-    return shape if shape[0] in (1, 3, 4) and shape[2] not in (1, 3, 4) else (shape[2], shape[0], shape[1])
-
-
-def name_axes(features: Mapping[str, dict[str, Any]]) -> None:
-    """Name the axes of cameras that have no names, or not three, by their shape, in place."""
-    for feature in features.values():
-        names = feature.get("names")
-        if feature["dtype"] in ("image", "video") and not (isinstance(names, (list, tuple)) and len(names) == 3):
-            first = camera_shape(feature) == tuple(feature["shape"])
-            feature["names"] = ["channels", "height", "width"] if first else ["height", "width", "channels"]
-
-
-def is_depth(feature: Mapping[str, Any]) -> bool:
-    """Whether a camera's numbers are distances, as LeRobot notes it (`L/datasets/dataset_metadata.py: depth_keys`)."""
-    notes = [feature.get("info") or {}, feature.get("video_info") or {}]
-    return any(note.get(name) for note in notes for name in ("is_depth_map", "video.is_depth_map"))
-
-
-def is_read(feature: Mapping[str, Any]) -> bool:
-    """Whether a feature holds numbers or pictures, and no words."""
-    return str(feature["dtype"]).startswith(("float", "bfloat", "int", "uint", "bool", "image", "video"))
-
-
-def encoded_camera(feature: dict[str, Any]) -> tuple[int, ...] | None:
-    """(C, H, W) of a camera that a dataset holds as features of a ViT; None if it is none."""
-    info = feature.get("info") or {}
-    return tuple(info["camera_shape"]) if "camera_shape" in info else None
 
 
 @PreTrainedConfig.register_subclass("lafp")

@@ -9,25 +9,44 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import yaml
+from draccus.utils import DecodingError
+from huggingface_hub.constants import CONFIG_NAME
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from lerobot.configs import PreTrainedConfig
 from lerobot.configs.train import TrainPipelineConfig
+from lerobot.processor import converters
 from lerobot.utils.constants import ACTION, OBS_STATE
 
-from .configuration_lafp import LAFPConfig, is_read, name_axes
-from .context import TrainingContext
-from .data.formats import refuse_other_format
+from .checkpoint.download import explained
+from .checkpoint.integrity import installed_versions, read_config
+from .configuration_lafp import LAFPConfig
+from .options.constants import LATENT_ACTION
+from .options.context import TrainingContext
+from .options.features import is_read, name_axes
+from .training.dataset_formats import refuse_other_format
 
 logger = logging.getLogger(__name__)
 
 
 def apply() -> None:
     """Wrap them, once a process."""
+    explain_unreadable_configurations()
     tell_policies_of_their_training()
     load_no_frames_of_words()
     name_axes_of_cameras()
     check_robots_before_they_are_connected()
+    keep_precomputed_latents()
+
+
+def keep_precomputed_latents() -> None:
+    """Let the column ``latent_action`` through LeRobot's pipelines: of a dataset's columns they keep those on a fixed
+    list (`L/processor/converters.py`), before any step of ours could save another."""
+    if LATENT_ACTION not in converters._COMPLEMENTARY_KEYS:
+        converters._COMPLEMENTARY_KEYS = (*converters._COMPLEMENTARY_KEYS, LATENT_ACTION)
 
 
 def tell_policies_of_their_training() -> None:
@@ -45,6 +64,7 @@ def tell_policies_of_their_training() -> None:
         policy = self.policy
         if not isinstance(policy, LAFPConfig):
             return
+        _refuse_resume_of_another_stage(self)
         _refuse_unread_optimizer(self)
         refuse_other_format(self.dataset.root, self.dataset.repo_id)
         evaluates = self.env is not None and 0 < self.env_eval_freq <= self.steps
@@ -62,6 +82,20 @@ def tell_policies_of_their_training() -> None:
         )
 
     TrainPipelineConfig.validate = validate_and_tell
+
+
+def _refuse_resume_of_another_stage(cfg: TrainPipelineConfig) -> None:
+    """``--resume=true`` with another ``--policy.stage`` would go on with the old stage's optimiser."""
+    file = Path(str(cfg.policy.pretrained_path)) / CONFIG_NAME
+    if not cfg.resume or not file.is_file():
+        return
+    saved = read_config(file).get("stage")
+    if saved != cfg.policy.stage:
+        raise ValueError(
+            f"--resume=true continues stage {saved}, but --policy.stage={cfg.policy.stage} was given. To go on with "
+            f"the next stage start a new run from the checkpoint: --policy.path={file.parent} "
+            f"--policy.stage={cfg.policy.stage}; to resume, leave --policy.stage out."
+        )
 
 
 def _refuse_unread_optimizer(cfg: TrainPipelineConfig) -> None:
@@ -297,3 +331,46 @@ def in_json(override: str) -> str:
         except (yaml.YAMLError, TypeError):
             return override
     return override
+
+
+def explain_unreadable_configurations() -> None:
+    """Add the mend to what ``PreTrainedConfig.from_pretrained`` raises.
+
+    LeRobot parses config.json before any code of a policy type runs, and its parser takes no decoder of a policy
+    type's own: the only place left is around LeRobot's method. Nothing else of it changes.
+    """
+    read = PreTrainedConfig.from_pretrained.__func__
+    if hasattr(read, "__wrapped__"):
+        return
+
+    @wraps(read)
+    def from_pretrained(
+        cls: type[PreTrainedConfig], pretrained_name_or_path: str | Path, **options: Any
+    ) -> PreTrainedConfig:
+        if (file := Path(pretrained_name_or_path) / CONFIG_NAME).is_file():
+            read_config(file)
+        if overrides := options.get("cli_overrides"):
+            options["cli_overrides"] = [in_json(each) for each in overrides]
+        try:
+            return cast(PreTrainedConfig, read(cls, pretrained_name_or_path, **options))
+        except (FileNotFoundError, HFValidationError, LocalEntryNotFoundError) as error:
+            of_hub = error if isinstance(error, (HFValidationError, LocalEntryNotFoundError)) else error.__cause__
+            if not isinstance(of_hub, (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError)):
+                raise
+            raise explained(str(pretrained_name_or_path), of_hub, options.get("revision")) from error
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"The {CONFIG_NAME} of {pretrained_name_or_path} cannot be read ({error}). Its author has to push it "
+                "again, or give a revision where it was whole."
+            ) from error
+        except DecodingError as error:
+            if LAFPConfig.__name__ not in error.message:
+                raise
+            mend = (
+                f". The config.json of {pretrained_name_or_path} does not fit lerobot_policy_lafp "
+                f"{installed_versions()['lerobot_policy_lafp']}: install the version that it was made with, or remove "
+                f"what was added by hand. `lafp inspect {pretrained_name_or_path}` says which."
+            )
+            raise DecodingError(error.key_path, error.message + mend) from error
+
+    PreTrainedConfig.from_pretrained = classmethod(from_pretrained)  # type: ignore[arg-type]

@@ -2,20 +2,14 @@
 
 The pipelines rename, batch and move; their (un)normalisers are present, because LeRobot addresses them by name,
 and do nothing (`LAFPConfig.normalization_mapping` is IDENTITY): the statistics are buffers of the model.
-
-Of a dataset's own columns LeRobot's pipelines keep those on a fixed list (`L/processor/converters.py`), before any step
-of ours could save another; importing this module puts ``latent_action`` on it.
 """
 
 from typing import Any
 
-from lerobot.processor import PolicyAction, PolicyProcessorPipeline, converters, make_default_pre_post_processors
+from lerobot.processor import PolicyAction, PolicyProcessorPipeline, make_default_pre_post_processors
 from torch import Tensor
 
-from .configuration_lafp import LATENT_ACTION, LAFPConfig
-
-if LATENT_ACTION not in converters._COMPLEMENTARY_KEYS:
-    converters._COMPLEMENTARY_KEYS = (*converters._COMPLEMENTARY_KEYS, LATENT_ACTION)
+from .configuration_lafp import LAFPConfig
 
 
 def make_lafp_pre_post_processors(

@@ -17,7 +17,7 @@ from lerobot.utils.constants import ACTION
 from torch import Tensor
 
 from lerobot_lafp import LAFPConfig, LAFPPolicy
-from lerobot_lafp.configuration_lafp import STAGES
+from lerobot_lafp.options.constants import STAGES
 
 os.environ.setdefault("MUJOCO_GL", "egl")  # read when dm_control is imported, by whichever process does
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lerobot_lafp import LAFPConfig, LAFPPolicy
-from lerobot_lafp.context import TrainingContext
+from lerobot_lafp.options.context import TrainingContext
 from lerobot_lafp.processor_lafp import make_lafp_pre_post_processors
 
 from .conftest import TINY

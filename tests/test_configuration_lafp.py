@@ -13,8 +13,8 @@ from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature, PreTr
 from lerobot.optim import AdamWConfig
 
 from lerobot_lafp import LAFPConfig
-from lerobot_lafp.configuration_lafp import DEFAULT_LR, STAGES
-from lerobot_lafp.schedule import GroupCosineSchedulerConfig
+from lerobot_lafp.options.constants import DEFAULT_LR, STAGES
+from lerobot_lafp.options.schedule import GroupCosineSchedulerConfig
 
 STATE, FRONT, ENV_STATE = "observation.state", "observation.images.front", "observation.environment_state"
 

@@ -1,6 +1,8 @@
 """What is wrapped of LeRobot's, through LeRobot's own entry points."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -247,3 +249,14 @@ def test_no_later_frames_are_asked_of_a_column_of_words(make_config: Configs) ->
     assert sorted(factory.resolve_delta_timestamps(make_config(), meta)) == [ACTION, STATE]
     act = ACTConfig(push_to_hub=False)
     assert factory.resolve_delta_timestamps(act, meta) == {ACTION: [i / 10 for i in range(act.chunk_size)]}
+
+
+def test_resuming_with_another_stage_is_refused(tmp_path: Path) -> None:
+    """The run would go on with the old stage's optimiser."""
+    (tmp_path / "config.json").write_text(json.dumps({"type": "lafp", "stage": "latent_action"}))
+    policy = SimpleNamespace(pretrained_path=tmp_path, stage="latent_policy")
+    with pytest.raises(ValueError, match=r"--resume=true continues stage latent_action.*--policy\.stage=latent_policy"):
+        lerobot_patches._refuse_resume_of_another_stage(SimpleNamespace(resume=True, policy=policy))
+    lerobot_patches._refuse_resume_of_another_stage(SimpleNamespace(resume=False, policy=policy))
+    policy.stage = "latent_action"
+    lerobot_patches._refuse_resume_of_another_stage(SimpleNamespace(resume=True, policy=policy))

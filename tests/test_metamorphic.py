@@ -18,9 +18,9 @@ from torch import Tensor
 
 from lerobot_lafp import LAFPPolicy
 from lerobot_lafp.checkpoint.inspection import inspect
-from lerobot_lafp.configuration_lafp import LATENT_ACTION
-from lerobot_lafp.data.label_dataset import label_dataset
+from lerobot_lafp.data.latent_labels import label_dataset
 from lerobot_lafp.diagnostics.collect import collect, dataset_batches
+from lerobot_lafp.options.constants import LATENT_ACTION
 from lerobot_lafp.processor_lafp import make_lafp_pre_post_processors
 
 from .metamorphic import (

@@ -14,7 +14,7 @@ from lerobot.policies.factory import make_policy as lerobot_make_policy
 from torch import Tensor
 
 from lerobot_lafp import LAFPConfig, LAFPPolicy
-from lerobot_lafp.configuration_lafp import STAGES
+from lerobot_lafp.options.constants import STAGES
 
 STATE, ENV_STATE = "observation.state", "observation.environment_state"
 FRONT, WRIST = "observation.images.front", "observation.images.wrist"
@@ -484,10 +484,10 @@ def test_the_head_of_stage_one_may_act_in_place_of_a_decoder(
         observation = make_observation(policy.config)
         noise = torch.randn(3, 2, 4)
         actions = policy.predict_action_chunk(observation, noise=noise)
-        tokens = policy.acting_policy.observe(
+        tokens = policy.stages.acting_policy.observe(
             policy.normalizer({STATE: observation[STATE].unsqueeze(1).expand(-1, 2, -1)})
         )
-        z = policy.acting_policy.sample(tokens, noise)
+        z = policy.stages.acting_policy.sample(tokens, noise)
         expected = policy.latent_action_model.decode(z, observation[STATE] if relative else None)
         torch.testing.assert_close(actions, expected)
         policy.reset()
@@ -597,7 +597,7 @@ def test_the_three_stages_learn(trained: Build, next_stage: Build, make_batch: B
 
 def test_the_average_acts_and_follows_the_warm_up(make_policy: Build, make_batch: Batches, train: Train) -> None:
     policy = make_policy()
-    assert policy.acting_policy is policy.average_policy
+    assert policy.stages.acting_policy is policy.average_policy
     batch, expected = make_batch(policy.config), None
     for decay in (0.0, 2 / 11, 3 / 12):
         train(policy, batch)
@@ -606,7 +606,7 @@ def test_the_average_acts_and_follows_the_warm_up(make_policy: Build, make_batch
         average = torch.nn.utils.parameters_to_vector(policy.average_policy.parameters())
         torch.testing.assert_close(average, expected)
     bare = make_policy(ema_decay=0.0)
-    assert bare.acting_policy is bare.latent_policy
+    assert bare.stages.acting_policy is bare.latent_policy
 
 
 def test_a_loop_that_never_calls_update_is_made_up_for(make_policy: Build, make_batch: Batches) -> None:
@@ -698,7 +698,7 @@ def test_an_action_depends_on_its_own_row_alone(
 ) -> None:
     policy = make_policy(*features, **options).eval()
     observation = make_observation(policy.config)
-    noise = policy.acting_policy.noise(3, torch.zeros(1))
+    noise = policy.stages.acting_policy.noise(3, torch.zeros(1))
     actions = policy.predict_action_chunk(observation, noise=noise)
     order = [2, 0, 1]
     permuted = {key: observation[key][order] for key in features}
@@ -944,7 +944,7 @@ def test_images_are_shifted_only_where_the_policy_trains_on_them(
         shifts.append(pixels)
         return images
 
-    monkeypatch.setattr("lerobot_lafp.modeling_lafp.shift_at_random", shift)
+    monkeypatch.setattr("lerobot_lafp.training.losses.shift_at_random", shift)
     policy = trained(stage, STATE, FRONT, random_shift=2)
     shifts.clear()  # of its training so far
     batch = make_batch(policy.config)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lerobot_lafp.configuration_lafp import STAGES
+from lerobot_lafp.options.constants import STAGES
 
 from .tasks import EVALUATION_SEED, TASKS, Budget, Task
 

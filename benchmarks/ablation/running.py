@@ -12,7 +12,7 @@ from typing import Any
 from record import provenance
 from tqdm import tqdm
 
-from lerobot_lafp.processes import end_with_parent, worker_context
+from lerobot_lafp.data.importing.processes import end_with_parent, worker_context
 
 from . import tasks
 from .plan import RIVALS, Run, Training, chain

@@ -19,9 +19,9 @@ from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 from lerobot.scripts.lerobot_eval import eval_policy
 from lerobot.utils.random_utils import set_seed
 
-from lerobot_lafp.envs.configuration_two_way import TwoWayEnvConfig
-from lerobot_lafp.envs.demonstrator import write_demonstrations
-from lerobot_lafp.envs.two_way import read_episodes
+from lerobot_lafp.simulators.two_way.configuration_two_way import TwoWayEnvConfig
+from lerobot_lafp.simulators.two_way.demonstrator import write_demonstrations
+from lerobot_lafp.simulators.two_way.two_way import read_episodes
 
 from .frames import Frames
 

@@ -15,8 +15,8 @@ from lerobot.utils.random_utils import set_seed
 from safetensors.torch import load_model, save_model
 from torch import Tensor
 
-from lerobot_lafp.configuration_lafp import LATENT_ACTION, LATENT_ACTION_IS_PAD
-from lerobot_lafp.data.labels import label_episode
+from lerobot_lafp.data.episode_labels import label_episode
+from lerobot_lafp.options.constants import LATENT_ACTION, LATENT_ACTION_IS_PAD
 
 from .frames import Frames, as_loaded
 from .tasks import Budget

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from lerobot_lafp.configuration_lafp import STAGES
+from lerobot_lafp.options.constants import STAGES
 
 from .plan import RIVALS, Variant
 from .tasks import TASKS, Budget

@@ -13,7 +13,7 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 from lerobot.configs.train import TRAIN_CONFIG_NAME
 
-from ..evaluation import mean_ci95
+from .evaluation import mean_ci95
 from .facts import limit_lines, lines
 from .history import commands
 

@@ -7,9 +7,11 @@ from typing import Any
 from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor
 
-from ..configuration_lafp import STAGES, LAFPConfig
-from ..limits import SafetyGuard, SafetyLimits
-from ..observation import module_key
+from ..acting.limits import SafetyGuard
+from ..configuration_lafp import LAFPConfig
+from ..model.limits import SafetyLimits
+from ..observation.terms import module_key
+from ..options.constants import STAGES
 
 
 def facts_of_config(config: LAFPConfig) -> dict[str, Any]:

@@ -4,14 +4,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch.nn import Module
 
-from ..configuration_lafp import LATENT_ACTION, LAFPConfig, encoded_camera
-
-if TYPE_CHECKING:
-    from ..modeling_lafp import LAFPPolicy
+from ..configuration_lafp import LAFPConfig
+from ..model.stages import Stages
+from ..options.constants import LATENT_ACTION
+from ..options.features import encoded_camera
 
 #: Where a labelled dataset says by which checkpoint, and which dataset it was; an edited one says it no more.
 LABELS_RECORD = "meta/latent_action.json"
@@ -19,12 +19,12 @@ LABELS_RECORD = "meta/latent_action.json"
 FEATURES_RECORD = "meta/vit_features.json"
 
 
-def latent_fingerprint(policy: "LAFPPolicy") -> str:
+def latent_fingerprint(stages: Stages) -> str:
     """Sixteen hexadecimal digits that change when the latents of an observation do: of the weights and options in use.
 
     What only trains them, such as the forward model, does not enter; nor does a later stage.
     """
-    config, model = policy.config, policy.latent_action_model
+    config, model = stages.config, stages.latent_action_model
     assert model is not None
     options = ("frame_offset", "num_latents", "hold_last_frame", "idm_input", "resize_shape")
     observed = sorted([*config.camera_shapes, *config.vector_shapes])
@@ -33,26 +33,26 @@ def latent_fingerprint(policy: "LAFPPolicy") -> str:
         "idm": model.idm,
         "bottleneck": model.bottleneck,
         "statistics": model.statistics,
-        "normalizer": policy.normalizer,
+        "normalizer": stages.normalizer,
     }
     return _fingerprint([observed, *(getattr(config, name) for name in options)], parts)
 
 
-def feature_fingerprint(policy: "LAFPPolicy") -> str:
+def feature_fingerprint(stages: Stages) -> str:
     """Sixteen hexadecimal digits that change when a ViT's features of an image do."""
-    config, vit = policy.config, policy.normalizer.vit
+    config, vit = stages.config, stages.normalizer.vit
     assert vit is not None
     return _fingerprint([config.resize_shape, config.backbone_grid], {"vit": vit})
 
 
-def labels_identity(policy: "LAFPPolicy") -> dict[str, Any]:
+def labels_identity(stages: Stages) -> dict[str, Any]:
     """Whose labels a column holds: the same of all datasets that a checkpoint labels.
 
     It is written into the column's feature: LeRobot keeps that when it edits a dataset, and merges no datasets whose
     features differ.
     """
     options = ("num_latents", "latent_dim", "frame_offset")
-    return {"fingerprint": latent_fingerprint(policy), **{name: getattr(policy.config, name) for name in options}}
+    return {"fingerprint": latent_fingerprint(stages), **{name: getattr(stages.config, name) for name in options}}
 
 
 def _fingerprint(options: list[Any], parts: Mapping[str, Module]) -> str:
@@ -75,17 +75,17 @@ def labels_record(config: LAFPConfig, dataset_meta: Any | None) -> dict[str, Any
     return {**record, **(dataset_meta.features[LATENT_ACTION].get("info") or {})}
 
 
-def refuse_stale_labels(policy: "LAFPPolicy", record: Mapping[str, Any]) -> None:
+def refuse_stale_labels(stages: Stages, record: Mapping[str, Any]) -> None:
     """Refuse to learn from latents that another inverse model inferred.
 
     Args:
-        policy: About to train stage latent_policy.
+        policy: About to train stage latent_stages.
         record: What the dataset says of its labels (``labels_record``).
 
     Raises:
-        ValueError: They are not those of ``policy``.
+        ValueError: They are not those of its stage 1.
     """
-    if record.get("fingerprint") != latent_fingerprint(policy):
+    if record.get("fingerprint") != latent_fingerprint(stages):
         other = f" ({record['checkpoint']})" if "checkpoint" in record else ""
         raise ValueError(
             f"The dataset's `{LATENT_ACTION}` was inferred by another model{other} than this "
@@ -101,17 +101,17 @@ def encoded_cameras(dataset_meta: Any | None) -> dict[str, str]:
     return {key: str(ft["info"]["vit"]) for key, ft in features.items() if encoded_camera(ft) is not None}
 
 
-def refuse_stale_features(policy: "LAFPPolicy", cameras: Mapping[str, str]) -> None:
+def refuse_stale_features(stages: Stages, cameras: Mapping[str, str]) -> None:
     """Refuse to learn from features of another ViT than the policy acts with.
 
     Args:
-        policy: About to be trained.
+        stages: Of a policy that is about to be trained.
         cameras: See ``encoded_cameras``.
 
     Raises:
         ValueError: They are of another ViT, grid or resolution.
     """
-    own = feature_fingerprint(policy) if cameras and policy.normalizer.vit is not None else ""
+    own = feature_fingerprint(stages) if cameras and stages.normalizer.vit is not None else ""
     for key, found in cameras.items():
         if found != own:
             raise ValueError(

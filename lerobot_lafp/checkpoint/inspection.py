@@ -1,7 +1,6 @@
 """``lafp inspect``: what a checkpoint is and whether it is whole, from its files alone; no network is built."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -11,21 +10,12 @@ from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..command_line import CommandParser, refuse_missing
-from ..configuration_lafp import CHECKPOINT_FORMAT, STAGES, LAFPConfig
-from ..messages import in_one_line
-from ..runs import CommandError
-from .facts import facts_of_config, facts_of_tensors, limit_lines, lines, statistics_lines
-from .fetching import fetched
+from ..configuration_lafp import LAFPConfig
+from ..errors import in_one_line
+from ..options.constants import CHECKPOINT_FORMAT, STAGES
+from .facts import facts_of_config, facts_of_tensors
 from .integrity import migrate, options_changed, read_config, refuse_altered
 from .processors import faults_of_processors
-
-USAGE = """lafp inspect CHECKPOINT [--json]
-
-Says what a LAFP checkpoint is (a folder, or a repository of the Hub) and whether it is whole: its stages, chunk,
-observations, actions, what it normalises by, its limits, digest and the versions it was made with, and every fault
-that its files show. Ends with status 0 if it is sound and with 1 if it is not. --json prints the same for programs.
-"""
 
 #: Position of a stage -> what its weights are called.
 _PREFIXES = ("latent_action_model.", "latent_policy.", "action_decoder.")
@@ -46,32 +36,6 @@ class Inspection:
     @property
     def sound(self) -> bool:
         return not self.faults
-
-
-def run_inspect(arguments: Sequence[str]) -> int:
-    """Run ``lafp inspect`` as ``USAGE`` says; returns the exit status.
-
-    Raises:
-        CommandError: There is no such checkpoint.
-    """
-    parser = CommandParser("inspect", USAGE)
-    parser.add_argument("checkpoint")
-    parser.add_argument("--json", action="store_true")
-    given = parser.parse_args(arguments)
-    found = inspect(_folder(given.checkpoint))
-    if given.json:
-        print(json.dumps({"sound": found.sound, **found.facts, "faults": found.faults}))
-    else:
-        print("\n".join([given.checkpoint, *_lines(found)]))
-    return 0 if found.sound else 1
-
-
-def _folder(checkpoint: str) -> Path:
-    refuse_missing(checkpoint)
-    try:
-        return fetched(checkpoint)
-    except OSError as error:
-        raise CommandError(in_one_line(error)) from error
 
 
 def inspect(folder: Path) -> Inspection:
@@ -168,28 +132,3 @@ def _hold_together(config: LAFPConfig, tensors: Mapping[str, Tensor], facts: dic
         needed = config.latent_source == "idm" or stage == "latent_policy"
         if trained and needed and not any(name.startswith(prefix) for name in tensors):
             faults.append(f"Stage {stage} was trained for {trained} steps, and there is no tensor {prefix}*.")
-
-
-def _lines(found: Inspection) -> Iterator[str]:
-    facts = found.facts
-    if "format" in facts:
-        made = ", ".join(f"{package} {version}" for package, version in (facts["made_with"] or {}).items())
-        yield _line("format", f"{facts['format']}{f', made with {made}' if made else ''}")
-    yield from (_line(*each) for each in lines(facts).items())
-    for name, several in {"mean (std)": statistics_lines(facts), "limits": limit_lines(facts)}.items():
-        yield from (_line("" if i else name, line) for i, line in enumerate(several))
-    if facts.get("options_changed"):
-        yield _line("options", "changed since it was saved")
-    if "weights" in facts:
-        weights = facts["weights"]
-        size = f"{weights['numbers']:,} numbers, {weights['bytes'] / 1e6:.1f} MB"
-        same = {True: "as saved", False: "saved without a digest"}.get(weights.get("verified"), "NOT as saved")
-        yield _line("weights", f"{size}, {same}")
-        if facts.get("digest"):
-            yield _line("SHA-256", facts["digest"])
-    yield from (f"FAULT: {fault}" for fault in found.faults)
-    yield "sound" if found.sound else "not sound"
-
-
-def _line(name: str, value: str) -> str:
-    return f"  {name:<10} {value}"

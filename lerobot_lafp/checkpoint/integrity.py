@@ -19,8 +19,8 @@ import torch
 from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
 from torch import Tensor
 
-from ..configuration_lafp import CHECKPOINT_FORMAT
-from ..messages import in_one_line
+from ..errors import in_one_line
+from ..options.constants import CHECKPOINT_FORMAT
 
 _FILES = (SAFETENSORS_SINGLE_FILE, CONFIG_NAME)
 #: What `seal` writes, no option of anybody's.

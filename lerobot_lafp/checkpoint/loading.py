@@ -4,20 +4,17 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from huggingface_hub.constants import CONFIG_NAME
-from lerobot.configs import parser
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..configuration_lafp import STAGES, LAFPConfig
+from ..configuration_lafp import LAFPConfig
+from ..options.constants import STAGES
 from .integrity import migrate, options_changed, read_config, refuse_altered
-
-if TYPE_CHECKING:
-    from ..modeling_lafp import LAFPPolicy
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +68,7 @@ _FIXED_OPTIONS = (
 )
 
 
-def load_weights(policy: "LAFPPolicy", file: str) -> None:
+def load_weights(policy: nn.Module, config: LAFPConfig, file: str) -> None:
     """Load ``model.safetensors`` into ``policy``; every tensor must fit or have a reason not to.
 
     Reasons: the tensor belongs to a stage that the checkpoint has not trained yet (options may change until
@@ -100,11 +97,11 @@ def load_weights(policy: "LAFPPolicy", file: str) -> None:
     if "stage_steps" not in state:
         raise ValueError(f"{file} is not a LAFP checkpoint: it holds no `stage_steps`.")
     steps = state["stage_steps"].tolist()
-    _refuse_changed_options(policy.config, saved, Path(file).parent, steps)
+    _refuse_changed_options(config, saved, Path(file).parent, steps)
     own = policy.state_dict()
     _append_new_tasks(state, own)
     kept = {name: tensor for name, tensor in state.items() if _fits(own, name, tensor)}
-    unfit = [name for name in {*own, *state} - set(kept) if not _may_differ(policy, name, state, steps)]
+    unfit = [name for name in {*own, *state} - set(kept) if not _may_differ(config, name, state, steps)]
     if unfit:
         raise ValueError(_explain(own, state, sorted(unfit), file))
     if len(kept) < len(own):
@@ -135,7 +132,7 @@ def _fits(own: dict[str, Tensor], name: str, tensor: Tensor) -> bool:
     return name in own and own[name].shape == tensor.shape
 
 
-def _may_differ(policy: "LAFPPolicy", name: str, state: dict[str, Tensor], steps: list[int]) -> bool:
+def _may_differ(config: LAFPConfig, name: str, state: dict[str, Tensor], steps: list[int]) -> bool:
     for prefix, stage in _OWNER.items():
         if name.startswith(prefix) and not steps[stage]:
             return True
@@ -143,7 +140,7 @@ def _may_differ(policy: "LAFPPolicy", name: str, state: dict[str, Tensor], steps
         return name not in state  # actions appear for the first time; the head serves stage 1 alone
     if name.startswith("latent_action_model.motion_head."):
         return True  # it, too, serves stage 1 alone; another `motion_target` or `motion_grid` begins it anew
-    new_states = policy.config.decoder_vector_shapes
+    new_states = config.decoder_vector_shapes
     return any(name.startswith(f"normalizer.vectors.{key.replace('.', '__')}.") for key in new_states)
 
 
@@ -159,35 +156,3 @@ def _explain(own: dict[str, Tensor], state: dict[str, Tensor], unfit: list[str],
         "options it was trained with (leave out --policy.* overrides), or train that stage again from the "
         "checkpoint before it."
     )
-
-
-def refuse_resume_of_another_stage(checkpoint: str | Path, config: LAFPConfig) -> None:
-    """Refuse ``--resume=true`` with another ``--policy.stage``: it would go on with the old stage's optimiser.
-
-    Raises:
-        ValueError: The run to resume was in another stage.
-    """
-    saved_config = Path(checkpoint) / "config.json"
-    if not _resuming() or not saved_config.is_file():
-        return
-    saved = json.loads(saved_config.read_text()).get("stage")
-    if saved != config.stage:
-        raise ValueError(
-            f"--resume=true continues stage {saved}, but --policy.stage={config.stage} was given. To go on with the "
-            f"next stage start a new run from the checkpoint: --policy.path={checkpoint} "
-            f"--policy.stage={config.stage}; to resume, leave --policy.stage out."
-        )
-
-
-def _resuming() -> bool:
-    """Whether this process resumes a run; LeRobot, too, learns that from the command line (`L/configs/train.py`)."""
-    given = parser.parse_arg("resume")
-    if given is not None:
-        return given.lower() in ("true", "1", "yes", "")
-    path = parser.parse_arg("config_path")
-    if not path or not Path(path).is_file():
-        return False
-    try:
-        return bool(json.loads(Path(path).read_text()).get("resume", False))
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        return False

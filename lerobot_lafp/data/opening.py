@@ -8,9 +8,9 @@ from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
 from lerobot.datasets.utils import INFO_PATH
 
 from ..configuration_lafp import LAFPConfig
-from ..messages import in_one_line
-from .formats import refuse_other_format, why_unreadable
-from .soundness import Depth, look_over
+from ..errors import in_one_line
+from ..training.dataset_formats import refuse_other_format, why_unreadable
+from .validation.soundness import Depth, look_over
 
 
 def load_dataset(

@@ -17,13 +17,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
-from ..batch import TrainingBatch, read_batch
-from ..configuration_lafp import STAGES, LAFPConfig
+from ..configuration_lafp import LAFPConfig
 from ..data.opening import load_dataset
-from ..latent_action_model import LatentActionModel, VectorQuantized
+from ..model.latent_action_model import LatentActionModel, VectorQuantized
 from ..modeling_lafp import LAFPPolicy
-from ..observation import Observation, select_frames
-from ..task import TASK
+from ..observation.language import TASK
+from ..observation.terms import Observation, select_frames
+from ..options.constants import STAGES
+from ..training.batch import TrainingBatch, read_batch
 
 #: Flow times at which IDM latents are sent through the policy (``LatentPolicy.align``).
 TAUS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -158,7 +159,7 @@ def collect(
         data, relative = _read(policy, batch)
         parts = _latents(policy, model, data)
         if has_policy:
-            data.history = policy.with_task(data.history, batch.get(TASK))
+            data.history = policy.stages.with_task(data.history, batch.get(TASK))
             parts |= _policy_latents(policy, data, parts["z_idm"], num_samples, generator, taus)
         parts["episodes"] = batch["episode_index"].reshape(-1)
         rows.append({name: x.cpu() for name, x in parts.items()})
@@ -256,7 +257,7 @@ def _policy_latents(
     generator: torch.Generator,
     taus: tuple[float, ...],
 ) -> dict[str, Tensor]:
-    acting, size = policy.acting_policy, len(z_idm)
+    acting, size = policy.stages.acting_policy, len(z_idm)
     remaining = policy.config.interpolation_steps == "remaining"
     tokens = acting.observe(data.history)
 

@@ -26,8 +26,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..command_line import CommandParser, load_policy
-from ..runs import CommandError
+from ..data.policies import load_policy
+from ..errors import UserError
 from .collect import Collected, collect, dataset_batches
 from .figures import draw_probe
 from .measures import (
@@ -41,17 +41,6 @@ from .measures import (
     structure_preservation,
     wrong_mode_rate,
 )
-
-USAGE = """lafp probe --policy.path=CHECKPOINT --dataset.repo_id=NAME [--dataset.root=FOLDER] [--output_dir=DIR]
-           [--modes=FILE] [--max_frames=N] [--seed=N]
-
-Says in three lines what the latents of a LAFP checkpoint are worth on a dataset: whether they tell the actions,
-whether the policy keeps their structure, and what they describe. The checkpoint may have been through stage
-latent_action alone; the dataset need not be the one it was trained on, nor have actions. Numbers and figure go to
-DIR/probe.json and DIR/probe.png (default: outputs/probe). --modes names a JSON list that says for every episode which
-way it went, as ["left", "right", null, ..]; without it, clusters of latents stand for the ways. At most N frames are
-looked at (default: 4000), chosen by the seed (default: 0).
-"""
 
 #: Number -> its bounds for "good" and "fair", from the table above.
 LEVELS = {
@@ -92,24 +81,6 @@ class Diagnosis:
     neighbours: Tensor
 
 
-def run_probe(arguments: Sequence[str]) -> Diagnosis:
-    """Run ``lafp probe`` as ``USAGE`` says.
-
-    Raises:
-        CommandError: An argument is missing or does not fit.
-        ValueError: See ``probe``.
-    """
-    parser = CommandParser("probe", USAGE)
-    parser.add_argument("--policy.path", dest="checkpoint", required=True)
-    parser.add_argument("--dataset.repo_id", dest="repo_id", required=True)
-    parser.add_argument("--dataset.root", dest="root", type=Path)
-    parser.add_argument("--output_dir", type=Path, default=Path("outputs/probe"))
-    parser.add_argument("--modes", type=Path)
-    parser.add_argument("--max_frames", type=int, default=4000)
-    parser.add_argument("--seed", type=int, default=0)
-    return probe(**vars(parser.parse_args(arguments)))
-
-
 def probe(
     checkpoint: str | Path,
     repo_id: str,
@@ -131,11 +102,11 @@ def probe(
         seed: Of that choice, the held-out episodes and the policy's noise.
 
     Raises:
-        CommandError: ``checkpoint`` or ``modes`` cannot be read, or ``max_frames`` is below 1.
+        UserError: ``checkpoint`` or ``modes`` cannot be read, or ``max_frames`` is below 1.
         ValueError: The dataset cannot be read, the checkpoint has no latents, or the two do not fit.
     """
     if max_frames < 1:
-        raise CommandError(f"--max_frames must be at least 1, got {max_frames}.")
+        raise UserError(f"--max_frames must be at least 1, got {max_frames}.")
     policy = load_policy(checkpoint)
     labels = None if modes is None else _read_modes(modes)
     batches = dataset_batches(policy.config, repo_id, root, max_frames, seed)
@@ -163,9 +134,9 @@ def _read_modes(path: Path) -> list[str | int | None]:
     try:
         modes = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise CommandError(f"--modes={path} cannot be read as JSON ({error}).") from error
+        raise UserError(f"--modes={path} cannot be read as JSON ({error}).") from error
     if not isinstance(modes, list) or not all(mode is None or isinstance(mode, str | int) for mode in modes):
-        raise CommandError(
+        raise UserError(
             f'--modes={path} must be a list with one string, number or null for every episode, as ["left", "right"].'
         )
     return modes

@@ -12,7 +12,7 @@ from lerobot.datasets.factory import resolve_delta_timestamps
 from lerobot.policies.factory import make_policy_config
 from torch.utils.data import default_collate
 
-from lerobot_lafp.configuration_lafp import STAGES
+from lerobot_lafp.options.constants import STAGES
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "lerobot"
 KEYPOINTS = DATA / "pusht_keypoints"

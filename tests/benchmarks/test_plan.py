@@ -18,7 +18,7 @@ from lerobot.policies.factory import make_pre_post_processors
 from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_STATE
 
 from lerobot_lafp import LAFPConfig
-from lerobot_lafp.configuration_lafp import STAGES
+from lerobot_lafp.options.constants import STAGES
 
 EVERY = [(task, name) for task, variants in VARIANTS.items() for name in variants]
 EPISODES = {"two_way": 1000, "pusht_keypoints": 206, "pusht": 206}

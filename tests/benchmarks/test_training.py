@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lerobot_lafp import LAFPPolicy
-from lerobot_lafp.configuration_lafp import LATENT_ACTION
+from lerobot_lafp.options.constants import LATENT_ACTION
 
 from ..conftest import TINY
 

@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 
 from lerobot_lafp import LAFPPolicy
 from lerobot_lafp.checkpoint.history import commands, runs_before
-from lerobot_lafp.cli import main as lafp
+from lerobot_lafp.cli.main import main as lafp
 
 from ..conftest import FRONT, STATE
 

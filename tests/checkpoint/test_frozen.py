@@ -12,7 +12,7 @@ from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.utils.constants import ACTION
 
 from lerobot_lafp import LAFPConfig, LAFPPolicy
-from lerobot_lafp.configuration_lafp import CHECKPOINT_FORMAT
+from lerobot_lafp.options.constants import CHECKPOINT_FORMAT
 
 from ..conftest import ACTION_DIM, ENV_STATE, FEATURES, STATE, TINY
 

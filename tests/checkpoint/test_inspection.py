@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from lerobot_lafp import LAFPPolicy
 from lerobot_lafp.checkpoint.inspection import inspect
 from lerobot_lafp.checkpoint.integrity import digest, seal
-from lerobot_lafp.cli import main as lafp
-from lerobot_lafp.configuration_lafp import CHECKPOINT_FORMAT
+from lerobot_lafp.cli.main import main as lafp
+from lerobot_lafp.options.constants import CHECKPOINT_FORMAT
 
 from ..conftest import FRONT, STATE
 from .conftest import edit_config

@@ -20,7 +20,7 @@ from lerobot_lafp import LAFPConfig, LAFPPolicy
 from lerobot_lafp.checkpoint import integrity
 from lerobot_lafp.checkpoint.card import CARD_NAME
 from lerobot_lafp.checkpoint.integrity import digest
-from lerobot_lafp.configuration_lafp import CHECKPOINT_FORMAT
+from lerobot_lafp.options.constants import CHECKPOINT_FORMAT
 
 from ..conftest import ACTION_DIM, FEATURES, STATE, TINY
 from .conftest import edit_config

@@ -1,9 +1,7 @@
 """Checkpoints come back bit by bit, or not at all."""
 
 import builtins
-import json
 import pickle
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from torch import Tensor
 from lerobot_lafp import LAFPPolicy
 from lerobot_lafp.checkpoint.inspection import inspect
 from lerobot_lafp.checkpoint.integrity import seal
-from lerobot_lafp.configuration_lafp import STAGES
+from lerobot_lafp.options.constants import STAGES
 
 STATE, FRONT, WRIST = "observation.state", "observation.images.front", "observation.images.wrist"
 
@@ -252,7 +250,7 @@ def test_options_that_no_weight_depends_on_stay_free(
     trained: Callable[..., LAFPPolicy], next_stage: Callable[..., LAFPPolicy]
 ) -> None:
     loaded = next_stage(trained("action_decoder"), num_flow_steps=7, n_action_steps=1, decoder_input="idm")
-    assert loaded.acting_policy.num_steps == 7
+    assert loaded.stages.acting_policy.num_steps == 7
 
 
 def test_actions_may_first_appear_after_stage_one(
@@ -264,42 +262,6 @@ def test_actions_may_first_appear_after_stage_one(
     assert loaded.action_decoder is not None
     again = next_stage(policy, "latent_action", action_dim=2)
     assert again.latent_action_model.action_head is not None
-
-
-# --- Resuming ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("how", ["--resume=true", "--resume true", "file"])
-def test_resuming_with_another_stage_is_refused(
-    how: str, make_policy: Callable[..., LAFPPolicy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Trap 6: the run would go on with the old stage's optimiser."""
-    saved = tmp_path / "pretrained_model"
-    make_policy(stage="latent_action").save_pretrained(saved)
-    train_config = tmp_path / "train_config.json"
-    train_config.write_text(json.dumps({"resume": how == "file"}))
-    resume = [] if how == "file" else how.split()
-    monkeypatch.setattr(sys, "argv", ["lerobot-train", f"--config_path={train_config}", *resume])
-    same = PreTrainedConfig.from_pretrained(saved)
-    assert LAFPPolicy.from_pretrained(saved, config=same).config.stage == "latent_action"
-    other = PreTrainedConfig.from_pretrained(saved, cli_overrides=["--stage=latent_policy"])
-    with pytest.raises(ValueError, match=r"--resume=true continues stage latent_action.*--policy\.stage=latent_policy"):
-        LAFPPolicy.from_pretrained(saved, config=other)
-
-
-@pytest.mark.parametrize("arguments", [[], ["--resume=false"], ["--config_path=configs/stage_2.yaml"]])
-def test_a_new_run_from_a_checkpoint_may_have_another_stage(
-    arguments: list[str],
-    make_policy: Callable[..., LAFPPolicy],
-    next_stage: Callable[..., LAFPPolicy],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "configs/stage_2.yaml").write_text("policy:\n  stage: latent_policy\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["lerobot-train", *arguments])
-    assert next_stage(make_policy(stage="latent_action"), "latent_policy").config.stage == "latent_policy"
 
 
 # --- Nothing that could run --------------------------------------------------------------------------------------

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from lerobot_lafp.checkpoint.card import CARD_NAME
+from lerobot_lafp.checkpoint.evaluation import mean_ci95, read_evaluation
 from lerobot_lafp.checkpoint.inspection import inspect
-from lerobot_lafp.evaluation import mean_ci95, read_evaluation
-from lerobot_lafp.runs import run_command
+from lerobot_lafp.runs.commands import run_command
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted(path.parent for path in (ROOT / "checkpoints").glob(f"*/{CARD_NAME}"))

@@ -11,10 +11,12 @@ import torch
 from lerobot.datasets import LeRobotDataset
 from safetensors.torch import load_file
 
-from lerobot_lafp.envs.demonstrator import write_demonstrations
-from lerobot_lafp.runs import CommandError, last_checkpoint, run_command, train
-from lerobot_lafp.sim_arm.arm import CALIBRATION, SimArm
-from lerobot_lafp.sim_arm.control import ControlServer, socket_of
+from lerobot_lafp.errors import UserError
+from lerobot_lafp.runs.commands import run_command
+from lerobot_lafp.runs.trainings import last_checkpoint, train
+from lerobot_lafp.simulators.so100.arm import CALIBRATION, SimArm
+from lerobot_lafp.simulators.so100.control import ControlServer, socket_of
+from lerobot_lafp.simulators.two_way.demonstrator import write_demonstrations
 
 from ..garbage import no_garbage_collection
 from .so100 import Trained, demonstrate
@@ -58,7 +60,7 @@ def run(tmp_path: Path) -> Callable[..., Finished]:
         log.unlink(missing_ok=True)
         try:
             run_command(command, arguments, log)
-        except CommandError:
+        except UserError:
             return Finished(False, log.read_text())
         return Finished(True, log.read_text())
 
@@ -135,7 +137,7 @@ def make_vectors(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Data
 @pytest.fixture(scope="session")
 def stages(two_way: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The three stages trained in order on ``two_way`` by ``lafp train``; the folder that holds them."""
-    from lerobot_lafp.stages import train_stages
+    from lerobot_lafp.runs.stages import train_stages
 
     folder = tmp_path_factory.mktemp("stages")
     train_stages([f"--output_dir={folder}", *two_way.arguments, "--policy.labeled_episodes=[0,1]", *TINY, *SHORT])

@@ -7,11 +7,11 @@ import numpy as np
 from lerobot.datasets import LeRobotDataset
 
 from lerobot_lafp.modeling_lafp import LAFPPolicy
-from lerobot_lafp.sim_arm.arm import CALIBRATION, HOME, SimArm
-from lerobot_lafp.sim_arm.demonstrations import TASK
-from lerobot_lafp.sim_arm.kinematics import JOINTS, inverse
-from lerobot_lafp.sim_arm.picture import draw
-from lerobot_lafp.sim_arm.teleoperator import GRIPPER, Way
+from lerobot_lafp.simulators.so100.arm import CALIBRATION, HOME, SimArm
+from lerobot_lafp.simulators.so100.demonstrations import TASK
+from lerobot_lafp.simulators.so100.kinematics import JOINTS, inverse
+from lerobot_lafp.simulators.so100.picture import draw
+from lerobot_lafp.simulators.so100.teleoperator import GRIPPER, Way
 
 FPS, SIDE = 15, 32
 

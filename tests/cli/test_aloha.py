@@ -8,10 +8,10 @@ import pytest
 from dm_control import mujoco
 from lerobot.datasets import LeRobotDataset
 
-from lerobot_lafp.aloha.demonstrations import CAMERA, evaluate_expert
-from lerobot_lafp.aloha.expert import SIDES, TransferCubeExpert, waypoints
-from lerobot_lafp.cli import main as lafp
-from lerobot_lafp.runs import last_checkpoint
+from lerobot_lafp.cli.main import main as lafp
+from lerobot_lafp.runs.trainings import last_checkpoint
+from lerobot_lafp.simulators.aloha.demonstrations import CAMERA, evaluate_expert
+from lerobot_lafp.simulators.aloha.expert import SIDES, TransferCubeExpert, waypoints
 
 from .conftest import SHORT, TINY, Finished
 

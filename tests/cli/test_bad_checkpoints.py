@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from lerobot_lafp import LAFPPolicy
 from lerobot_lafp.checkpoint.integrity import seal
-from lerobot_lafp.configuration_lafp import CHECKPOINT_FORMAT
-from lerobot_lafp.runs import last_checkpoint
+from lerobot_lafp.options.constants import CHECKPOINT_FORMAT
+from lerobot_lafp.runs.trainings import last_checkpoint
 
 from .conftest import SHORT, Data, Finished
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from lerobot.datasets import LeRobotDataset
 
-from lerobot_lafp.runs import last_checkpoint
+from lerobot_lafp.runs.trainings import last_checkpoint
 
 from .conftest import SHORT, TINY, Data, Finished
 

@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from lerobot_lafp.cli import main as lafp
-from lerobot_lafp.runs import last_checkpoint
+from lerobot_lafp.cli.main import main as lafp
+from lerobot_lafp.runs.trainings import last_checkpoint
 
 from .conftest import Data, Finished, assert_same_weights
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from lerobot_lafp.cli import main
-from lerobot_lafp.runs import RunState, last_checkpoint, run_state
-from lerobot_lafp.stages import train_stages
+from lerobot_lafp.cli.main import main
+from lerobot_lafp.runs.stages import train_stages
+from lerobot_lafp.runs.trainings import RunState, last_checkpoint, run_state
 
 from .conftest import SHORT, TINY, Data, Finished
 

@@ -15,9 +15,9 @@ from huggingface_hub import HfApi, constants
 from lerobot.configs import PreTrainedConfig
 
 from lerobot_lafp import LAFPPolicy, make_lafp_pre_post_processors
-from lerobot_lafp.checkpoint.inspection import run_inspect
-from lerobot_lafp.envs import read_episodes
-from lerobot_lafp.runs import CommandError
+from lerobot_lafp.cli.inspect import run_inspect
+from lerobot_lafp.errors import UserError
+from lerobot_lafp.simulators.two_way import read_episodes
 
 from ..conftest import STATE
 from .conftest import SHORT, TINY
@@ -88,7 +88,7 @@ def test_a_private_one_needs_the_token(client: Hub, policy: LAFPPolicy, monkeypa
         lambda name: LAFPPolicy.from_pretrained(name, config=policy.config),
         lambda name: run_inspect([name]),
     ):
-        with pytest.raises((FileNotFoundError, CommandError), match=f"{NAME}.* log in with `hf auth login`"):
+        with pytest.raises((FileNotFoundError, UserError), match=f"{NAME}.* log in with `hf auth login`"):
             read(NAME)
 
 

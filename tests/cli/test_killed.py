@@ -15,7 +15,8 @@ import pytest
 
 from lerobot_lafp import LAFPPolicy
 from lerobot_lafp.checkpoint.inspection import inspect
-from lerobot_lafp.runs import CommandError, RunState, last_checkpoint, run_state, train
+from lerobot_lafp.errors import UserError
+from lerobot_lafp.runs.trainings import RunState, last_checkpoint, run_state, train
 
 from .conftest import SHORT, TINY, Data, assert_same_weights
 
@@ -37,7 +38,7 @@ def train_and_meet(
     def run() -> None:
         try:
             train(output, options)
-        except CommandError as error:
+        except UserError as error:
             failed.append(str(error))
 
     before = set(multiprocessing.active_children())

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from lerobot_lafp import LAFPPolicy
-from lerobot_lafp.runs import last_checkpoint
-from lerobot_lafp.sim_arm.arm import CALIBRATION, SimArm
-from lerobot_lafp.sim_arm.kinematics import JOINTS
+from lerobot_lafp.runs.trainings import last_checkpoint
+from lerobot_lafp.simulators.so100.arm import CALIBRATION, SimArm
+from lerobot_lafp.simulators.so100.kinematics import JOINTS
 
 from ..metamorphic import ACTION, FPS, STATE, Data, commands, demonstrations, frames_of
 from ..patient_driver import PATIENTLY

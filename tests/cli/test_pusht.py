@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lerobot_lafp.stages import train_stages
+from lerobot_lafp.runs.stages import train_stages
 
 from .conftest import SHORT, Finished
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from lerobot.datasets import LeRobotDataset
 
-from lerobot_lafp.runs import last_checkpoint, train
+from lerobot_lafp.runs.trainings import last_checkpoint, train
 
 from .conftest import SHORT, TINY
 

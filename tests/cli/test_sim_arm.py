@@ -11,10 +11,10 @@ import pytest
 from lerobot.datasets import LeRobotDataset
 from lerobot.robots.so_follower import SO100Follower, SO100FollowerConfig
 
-from lerobot_lafp.runs import last_checkpoint, train
-from lerobot_lafp.sim_arm.arm import CALIBRATION, SimArm
-from lerobot_lafp.sim_arm.demonstrations import TASK
-from lerobot_lafp.sim_arm.faults import Fault
+from lerobot_lafp.runs.trainings import last_checkpoint, train
+from lerobot_lafp.simulators.so100.arm import CALIBRATION, SimArm
+from lerobot_lafp.simulators.so100.demonstrations import TASK
+from lerobot_lafp.simulators.so100.faults import Fault
 
 from ..garbage import no_garbage_collection
 from ..patient_driver import PATIENCE_MS, PATIENTLY

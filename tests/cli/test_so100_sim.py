@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from lerobot.datasets import LeRobotDatasetMetadata
 
-from lerobot_lafp.runs import run_command
+from lerobot_lafp.runs.commands import run_command
 
 from ..garbage import no_garbage_collection
 from ..patient_driver import PATIENTLY

@@ -13,7 +13,7 @@ from lerobot.policies import make_policy
 from safetensors.torch import load_file
 
 from lerobot_lafp import LAFPPolicy
-from lerobot_lafp.runs import last_checkpoint
+from lerobot_lafp.runs.trainings import last_checkpoint
 
 from .conftest import SHORT, TINY, Data, Finished
 
@@ -29,7 +29,7 @@ def load(checkpoint: Path, data: Data, *overrides: str) -> LAFPPolicy:
 
 @pytest.fixture(scope="module")
 def train_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    from lerobot_lafp.runs import train
+    from lerobot_lafp.runs.trainings import train
 
     def call(data: Data, *arguments: str) -> Path:
         output_dir = tmp_path_factory.mktemp("run") / "run"

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from lerobot_lafp.cli import main
-from lerobot_lafp.runs import CommandError, last_checkpoint
-from lerobot_lafp.stages import train_stages
+from lerobot_lafp.cli.main import main
+from lerobot_lafp.errors import UserError
+from lerobot_lafp.runs.stages import train_stages
+from lerobot_lafp.runs.trainings import last_checkpoint
 
 from .conftest import SHORT, TINY, Data
 
@@ -31,7 +32,7 @@ def train_config(output: Path) -> dict[str, Any]:
 
 
 def refused(arguments: list[str]) -> str:
-    with pytest.raises(CommandError) as error:
+    with pytest.raises(UserError) as error:
         train_stages(arguments)
     return str(error.value)
 

@@ -16,7 +16,7 @@ from lerobot.utils.constants import ACTION, OBS_IMAGE, OBS_STATE
 from numpy.typing import NDArray
 
 from lerobot_lafp import LAFPConfig, LAFPPolicy
-from lerobot_lafp.envs.demonstrator import write_demonstrations
+from lerobot_lafp.simulators.two_way.demonstrator import write_demonstrations
 
 from ..conftest import TINY
 from .labelling import FEATURES, NAME

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lerobot_lafp import LAFPPolicy
-from lerobot_lafp.cli import main
-from lerobot_lafp.configuration_lafp import LATENT_ACTION
+from lerobot_lafp.cli.main import main
+from lerobot_lafp.options.constants import LATENT_ACTION
 
 FEATURES = {
     OBS_IMAGE: PolicyFeature(FeatureType.VISUAL, (3, 32, 32)),

@@ -14,9 +14,9 @@ from lerobot.scripts import lerobot_edit_dataset
 from lerobot.utils.constants import OBS_IMAGE
 from torch import Tensor
 
-from lerobot_lafp.configuration_lafp import LATENT_ACTION
-from lerobot_lafp.data import importing
-from lerobot_lafp.runs import run_command
+from lerobot_lafp.data.importing import importer as importing
+from lerobot_lafp.options.constants import LATENT_ACTION
+from lerobot_lafp.runs.commands import run_command
 
 from ..executors import InProcess
 from .conftest import MakeVideo

@@ -15,8 +15,8 @@ from lerobot.utils.constants import OBS_IMAGE, OBS_STATE
 
 from lerobot_lafp import LAFPConfig
 from lerobot_lafp.checkpoint.fingerprints import LABELS_RECORD
-from lerobot_lafp.configuration_lafp import LATENT_ACTION
-from lerobot_lafp.data import label_dataset as module
+from lerobot_lafp.data import latent_labels as module
+from lerobot_lafp.options.constants import LATENT_ACTION
 
 from ..conftest import TINY
 from .labelling import NAME, PAD, columns, label, losses, stage_2

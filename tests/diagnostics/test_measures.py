@@ -19,7 +19,7 @@ from lerobot_lafp.diagnostics.measures import (
     structure_preservation,
     wrong_mode_rate,
 )
-from lerobot_lafp.flow import interpolate
+from lerobot_lafp.model.flow import interpolate
 
 EPISODES = torch.arange(20).repeat_interleave(30)
 

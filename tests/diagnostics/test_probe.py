@@ -12,10 +12,10 @@ from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.utils.constants import ACTION, OBS_IMAGE, OBS_STATE
 
 from lerobot_lafp import LAFPConfig, LAFPPolicy
-from lerobot_lafp.cli import main
+from lerobot_lafp.cli.main import main
 from lerobot_lafp.diagnostics import Collected, collect, dataset_batches, diagnose, probe_config
 from lerobot_lafp.diagnostics.collect import TAUS
-from lerobot_lafp.envs.demonstrator import write_demonstrations
+from lerobot_lafp.simulators.two_way.demonstrator import write_demonstrations
 
 from ..conftest import TINY
 

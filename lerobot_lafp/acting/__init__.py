@@ -1,0 +1,1 @@
+"""From an observation to commands: a chunk, its limits, real-time chunking."""

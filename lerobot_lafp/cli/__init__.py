@@ -1,0 +1,1 @@
+"""``lafp``: one file a command, which parses, calls one function of another room, and prints."""

@@ -1,0 +1,1 @@
+"""Video and other people's datasets -> one LeRobotDataset without actions."""

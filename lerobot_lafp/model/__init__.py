@@ -1,0 +1,1 @@
+"""The networks of the three stages, and what is measured while they train."""

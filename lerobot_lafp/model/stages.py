@@ -1,0 +1,259 @@
+"""The three stages together: built as a configuration says, which of them trains, and what they share.
+
+None of them knows another but as tensors.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lerobot.utils.constants import OBS_STATE
+from torch import Tensor, nn
+
+from ..configuration_lafp import LAFPConfig
+from ..observation.encoders import ObservationEncoder
+from ..observation.language import TASK, TaskEncoder, encode_tasks
+from ..observation.normalizer import ObservationNormalizer
+from ..observation.terms import Observation
+from ..observation.vit import FrozenViT, build_vit, load_vit
+from .action_decoder import ActionDecoder
+from .latent_action_model import LatentActionModel
+from .latent_policy import BehaviorCloningPolicy, FlowPolicy, LatentPolicy
+from .limits import SafetyLimits
+from .running_statistics import RunningMoments
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The three stages of one policy, and what all of them see through: references to its modules, and no state.
+
+    Attributes:
+        config: The policy's.
+        normalizer: What turns raw observations into the policy's own terms.
+        task_encoder: What reads the task in words; None where nothing does.
+        latent_action_model: Stage 1; None where the flow runs over actions themselves (``latent_source=actions``).
+        latent_policy: Stage 2.
+        average_policy: The moving average of its weights; None where none is kept.
+        action_decoder: Stage 3; None without stage 1, and as long as no dataset had an action.
+        chunk_moments: Of the action chunks that the flow runs over in place of latents.
+        limits: What the demonstrations did; None as long as no dataset had an action.
+    """
+
+    config: LAFPConfig
+    normalizer: ObservationNormalizer
+    task_encoder: TaskEncoder | None
+    latent_action_model: LatentActionModel | None
+    latent_policy: LatentPolicy
+    average_policy: LatentPolicy | None
+    action_decoder: ActionDecoder | None
+    chunk_moments: RunningMoments | None
+    limits: SafetyLimits | None
+
+    @property
+    def acting_policy(self) -> LatentPolicy:
+        """What acts: the average of the weights that training goes through, where one is kept."""
+        return self.latent_policy if self.average_policy is None else self.average_policy
+
+    @property
+    def trained(self) -> list[nn.Module]:
+        """The modules that the configuration's stage trains; the others stay as they are."""
+        config, stage = self.config, self.config.stage
+        modules: list[nn.Module | None] = []
+        if stage in ("joint", "latent_action"):
+            modules.append(self.latent_action_model)
+        if stage in ("joint", "latent_policy") or (stage == "action_decoder" and config.finetune_policy):
+            modules.append(self.latent_policy)
+        if stage in ("joint", "action_decoder") and config.decoder_input != "none":
+            modules.append(self.action_decoder)
+        return [module for module in modules if module is not None]
+
+    def trained_parameters(self) -> Iterator[nn.Parameter]:
+        """Their parameters, but for those that stay as they are within them."""
+        for module in self.trained:
+            yield from module.trained_parameters() if isinstance(module, LatentActionModel) else module.parameters()
+
+    def with_task(self, history: Observation, tasks: Any) -> Observation:
+        """``history`` and the vector of each sample's task in words, if the policy reads it (``task_encoder``).
+
+        Args:
+            history: Every tensor (B, T, ..).
+            tasks: One for all, one a sample, or None, which counts as a task without words.
+        """
+        if self.task_encoder is None or not history:
+            return history
+        like = next(iter(history.values()))
+        words = [tasks or ""] * len(like) if tasks is None or isinstance(tasks, str) else list(tasks)
+        vectors = self.task_encoder(words, self.normalizer.image_mean)
+        return {**history, TASK: vectors.unsqueeze(1).expand(-1, like.shape[1], -1)}
+
+    def decoder_observation(self, tokens: Tensor, history: Observation) -> Tensor | None:
+        """What the decoder reads beside latents, (B, O)."""
+        read = [tokens.flatten(1)] if self.config.decoder_observation else []
+        read += [history[key][:, -1] for key in self.config.decoder_states]
+        return torch.cat(read, dim=-1) if read else None
+
+    def action_moments(self) -> RunningMoments:
+        """Of the actions, as what decodes knows them."""
+        if self.chunk_moments is not None:
+            return self.chunk_moments
+        model = self.latent_action_model
+        if self.config.decoder_input == "none" and model is not None and model.action_moments is not None:
+            return model.action_moments
+        assert self.action_decoder is not None
+        return self.action_decoder.moments
+
+
+def build(
+    config: LAFPConfig, stats: Mapping[str, Mapping[str, Any]] | None, known_tasks: int, load_backbone: bool
+) -> Stages:
+    """The modules of a policy, as its configuration says.
+
+    Args:
+        config: What ``motion_weight`` and the like were settled in.
+        stats: The dataset's, by which states are normalised.
+        known_tasks: Of ``config.tasks``, how many have their vectors in the checkpoint that is loaded next.
+        load_backbone: As in ``LAFPPolicy``.
+    """
+    # The order in which they are built decides what a seed draws for each.
+    task_encoder = build_task_encoder(config, 0 if load_backbone else known_tasks)
+    normalizer = build_normalizer(config, stats, load_backbone)
+    model, decoder, moments, policy = _build_stages(config, normalizer, task_encoder, load_backbone)
+    limits = build_limits(config)
+    average = copy.deepcopy(policy) if config.ema_decay else None
+    return Stages(config, normalizer, task_encoder, model, policy, average, decoder, moments, limits)
+
+
+def build_normalizer(
+    config: LAFPConfig, stats: Mapping[str, Mapping[str, Any]] | None, load_backbone: bool
+) -> ObservationNormalizer:
+    """What all stages see observations through; ``stats`` are the dataset's, ``load_backbone`` as in ``LAFPPolicy``."""
+    return ObservationNormalizer(
+        config.camera_shapes,
+        {**config.vector_shapes, **config.decoder_vector_shapes},
+        stats,
+        config.resize_shape,
+        imagenet=config.pretrained_backbone_weights is not None,
+        vit=_vit(config, load_backbone) if config.vision_encoder == "vit" and config.camera_shapes else None,
+        keep_pixels=bool(config.motion_weight) and config.stage in ("joint", "latent_action"),
+        depth=config.depth_cameras or (),
+    )
+
+
+def _build_stages(
+    config: LAFPConfig, normalizer: ObservationNormalizer, task_encoder: TaskEncoder | None, load_backbone: bool
+) -> tuple[LatentActionModel | None, ActionDecoder | None, RunningMoments | None, LatentPolicy]:
+    """The three stages over what ``normalizer`` hands them; stage 2 reads the task, too, if there is what encodes it.
+
+    Raises:
+        ValueError: ``latent_source=actions``, and no action is known.
+    """
+    vectors = {key: int(torch.Size(shape).numel()) for key, shape in config.vector_shapes.items()}
+    task = {} if task_encoder is None else {TASK: task_encoder.width}
+
+    def encoder(more: Mapping[str, int]) -> ObservationEncoder:
+        return ObservationEncoder(
+            normalizer.image_shapes,
+            {**vectors, **more},
+            config.token_dim,
+            config.vision_encoder,
+            config.pretrained_backbone_weights,
+            load_backbone,
+            normalizer.patch_shapes,
+        )
+
+    if config.latent_source == "actions":
+        if config.action_dim is None:
+            raise ValueError("`latent_source=actions` needs a dataset with an `action` column.")
+        policy = _latent_policy(config, encoder(task), (config.horizon, config.action_dim))
+        return None, None, RunningMoments(config.action_dim), policy
+    model = _latent_action_model(config, encoder({}), normalizer, vectors)
+    decoder = None
+    if config.action_dim is not None:
+        seen = _decoder_obs_dim(config, model.encoder.num_tokens + len(task))
+        shape = (config.num_latents, config.latent_dim, config.horizon, config.action_dim)
+        decoder = ActionDecoder(*shape, config.decoder_dim, seen)
+    return model, decoder, None, _latent_policy(config, encoder(task), (config.num_latents, config.latent_dim))
+
+
+def build_limits(config: LAFPConfig) -> SafetyLimits | None:
+    """What no command exceeds; None as long as no dataset had an action."""
+    if config.action_dim is None:
+        return None
+    state = (config.input_features or {}).get(OBS_STATE)
+    return SafetyLimits(config.action_dim, state.shape[0] if state is not None else 0, config.token_dim)
+
+
+def build_task_encoder(config: LAFPConfig, known: int) -> TaskEncoder | None:
+    """What reads ``config.tasks``, of which the vectors of the first ``known`` are still to be loaded."""
+    if not config.reads_task:
+        return None
+    tasks = list(config.tasks or [])
+    table = None
+    if config.task_encoder == "model":
+        assert config.text_model is not None
+        new = encode_tasks(config.text_model, tasks[known:]) if len(tasks) > known else None
+        if new is not None:
+            config.text_dim = new.shape[1]
+        assert config.text_dim is not None
+        rows = torch.zeros(known, config.text_dim)
+        table = rows if new is None else torch.cat([rows, new])
+    return TaskEncoder(tasks, config.text_model, table)
+
+
+def _latent_action_model(
+    config: LAFPConfig, encoder: ObservationEncoder, normalizer: ObservationNormalizer, vectors: Mapping[str, int]
+) -> LatentActionModel:
+    return LatentActionModel(
+        encoder,
+        normalizer.image_shapes,
+        vectors,
+        latent_dim=config.latent_dim,
+        hidden=config.latent_model_dim,
+        frame_offset=config.frame_offset,
+        action_dim=config.action_dim,
+        bottleneck=config.bottleneck,
+        codebook_size=config.codebook_size,
+        codebook_heads=config.codebook_heads,
+        image_target=config.image_target,
+        pixel_target_size=config.pixel_target_size,
+        idm_input=config.idm_input,
+        motion_grid=config.motion_grid if config.motion_weight else 0,
+        motion_target=config.motion_target,
+        patch_shapes=normalizer.patch_shapes,
+        idm_network=config.idm_network,
+        latent_tokens=config.latent_tokens,
+    )
+
+
+def _latent_policy(config: LAFPConfig, encoder: ObservationEncoder, chunk_shape: tuple[int, int]) -> LatentPolicy:
+    shape = (encoder, config.n_obs_steps, *chunk_shape)
+    network = (config.policy_network, config.policy_dim, config.policy_layers)
+    if config.policy_head == "bc":
+        return BehaviorCloningPolicy(*shape, *network)
+    return FlowPolicy(
+        *shape,
+        *network,
+        prediction=config.prediction,
+        num_steps=config.num_flow_steps,
+        draws=config.flow_draws,
+        error_of=config.flow_loss,
+    )
+
+
+def _decoder_obs_dim(config: LAFPConfig, num_tokens: int) -> int:
+    """Width of what the decoder reads beside latents: the history's tokens, and states."""
+    tokens = config.n_obs_steps * num_tokens * config.token_dim if config.decoder_observation else 0
+    return tokens + sum(torch.Size(shape).numel() for shape in config.decoder_states.values())
+
+
+def _vit(config: LAFPConfig, load: bool) -> FrozenViT:
+    """The frozen ViT of ``config``, with the weights it was published with or without any; its own configuration
+    becomes part of ``config``."""
+    if load or config.backbone_config is None:
+        assert config.pretrained_backbone_weights is not None
+        config.backbone_config, model = load_vit(config.pretrained_backbone_weights)
+    else:
+        model = build_vit(config.backbone_config)
+    return FrozenViT(model, config.backbone_config, config.backbone_grid)

@@ -1,0 +1,1 @@
+"""Cameras, states and the task in words -> tokens."""

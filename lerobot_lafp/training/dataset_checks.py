@@ -1,0 +1,324 @@
+"""What a configuration takes from the dataset that it is about to be trained on, and what both must agree on."""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from lerobot.utils.constants import ACTION, OBS_STATE
+
+from ..acting.protections import protections
+from ..configuration_lafp import LAFPConfig
+from ..observation.pictures import shows_nothing
+from ..options.names import dimension_names, listed, positions_of
+from .measuring import Statistics, episodes_with_gaps, measure_columns, measure_commands
+
+logger = logging.getLogger(__name__)
+
+#: Episodes that a message names.
+FEW = 20
+#: Samples of a batch that are looked at for cameras that show nothing.
+LOOKED_AT = 8
+
+
+def default_motion_weight(config: LAFPConfig) -> float:
+    """Motion stands in for labels. Beside them it helps where a camera tells it; with a ViT that is not measured."""
+    if not config.labels_in_stage_1:
+        return 1.0
+    return 0.1 if config.camera_shapes and config.vision_encoder != "vit" else 0.0
+
+
+def warn_of_idle_latents(config: LAFPConfig) -> None:
+    """Say so if nothing but reconstruction holds the latents: they may then tell what is seen, not what was done."""
+    held = (
+        config.labels_in_stage_1
+        or config.motion_weight
+        or config.idm_input == "difference"
+        or config.bottleneck == "vq"
+    )
+    if config.stage == "latent_action" and not held:
+        logger.warning(
+            "Stage latent_action trains without labels, and nothing stands in for them: its latents may describe what "
+            "the later frame looks like, not what was done. Leave --policy.motion_weight=0 out."
+        )
+
+
+def measure_states(
+    config: LAFPConfig, stats: Mapping[str, Mapping[str, Any]] | None, meta: Any | None, fresh: bool
+) -> dict[str, Mapping[str, Any]] | None:
+    """The dataset's statistics, of states those that its tables themselves have, in the policy's order.
+
+    Args:
+        config: Of the policy that is about to be trained.
+        stats: ``dataset.meta.stats``.
+        meta: ``dataset.meta``; None where no dataset is at hand, and ``stats`` are taken as they are.
+        fresh: Whether the policy is new, and no statistics follow from a checkpoint.
+
+    Raises:
+        ValueError: There are none of an observation that needs them.
+    """
+    if meta is None:
+        return None if stats is None else dict(stats)
+    states = {*config.vector_shapes, *config.decoder_vector_shapes, OBS_STATE}
+    renamed = _columns_of(config)
+    columns = {key: renamed.get(key, key) for key in states if renamed.get(key, key) in meta.features}
+    measured = measure_columns(meta, list(columns.values()), trained_episodes(config, meta))
+    found = {**(stats or {})}
+    for key, column in columns.items():
+        of_column = measured.get(column) or (stats or {}).get(column)
+        if of_column is not None:
+            order = config.orders.get(key)
+            found[key] = (
+                of_column if order is None else {n: x[order] if n != "count" else x for n, x in of_column.items()}
+            )
+    needed = {*config.vector_shapes, *(config.depth_cameras or ())} if fresh else set(config.decoder_vector_shapes)
+    for key in sorted(key for key in needed if renamed.get(key, key) in meta.features):
+        if not {"mean", "std"} <= set(found.get(key, ())):
+            raise ValueError(
+                f"{meta.repo_id} has no statistics of `{key}` (meta/stats.json), and its tables are not here to be "
+                "measured: its numbers would go into the networks as they are. Train on a copy of the dataset on this "
+                "machine, or compute them: lerobot-edit-dataset --operation.type=recompute_stats."
+            )
+    return found
+
+
+def measure_labels(config: LAFPConfig, meta: Any | None) -> Statistics | None:
+    """What the labelled commands that the run trains on did, in the policy's order (``measuring.measure_commands``);
+    None where the stage learns from none, or the tables are not here."""
+    if meta is None or not config.reads_labels or ACTION not in meta.features:
+        return None
+    renamed = _columns_of(config)
+    state, joints = renamed.get(OBS_STATE, OBS_STATE), config.named_joints
+    if joints is not None and (order := config.orders.get(OBS_STATE)) is not None:
+        joints = [order[joint] for joint in joints]
+    own = config.orders.get(ACTION)
+    return measure_commands(meta, ACTION, _labeled_episodes(config, meta), own, state, joints)
+
+
+def _labeled_episodes(config: LAFPConfig, meta: Any) -> list[int]:
+    """Of the episodes that are trained on, those whose actions may be used."""
+    labeled = None if config.labeled_episodes is None else set(config.labeled_episodes)
+    trained = trained_episodes(config, meta)
+    among = range(meta.total_episodes) if trained is None else trained
+    return [episode for episode in among if labeled is None or episode in labeled]
+
+
+def _columns_of(config: LAFPConfig) -> dict[str, str]:
+    """What the policy calls a feature -> the dataset's column, where ``rename_map`` makes them differ."""
+    return {new: old for old, new in (config.context.rename_map if config.context else {}).items()}
+
+
+def trained_episodes(config: LAFPConfig, meta: Any) -> list[int] | None:
+    """The episodes that the run trains on; None where that is not known, and all are taken for them."""
+    return None if config.context is None else config.context.trained_on(meta)
+
+
+def check_dataset(config: LAFPConfig, meta: Any) -> None:
+    """Check rate, labels, chunk and names against the dataset about to be trained on, before the first step.
+
+    Raises:
+        ValueError: The dataset has another rate than those before it; ``labeled_episodes`` belongs to another dataset,
+            is out of range, or none of it is trained on; an episode that is trained on is too short; the run is to be
+            evaluated, and cannot act.
+    """
+    episodes = trained_episodes(config, meta)
+    _check_rate(config, meta)
+    _check_labels(config, meta, episodes)
+    _check_lengths(config, meta, episodes)
+    _check_actions(config, meta)
+    _check_numbers(config, meta, episodes)
+    for warning in (*_remarks_on_names(config, meta.features), *idle_options(config)):
+        logger.warning(warning)
+
+
+def _check_rate(config: LAFPConfig, meta: Any) -> None:
+    if config.fps is None:
+        config.fps = float(meta.fps)
+    if config.fps != meta.fps:
+        raise ValueError(
+            f"{meta.repo_id} has {meta.fps} frames per second, but `fps` is {config.fps}, the rate this policy is "
+            "trained at: a latent action would cover another time. Resample the video (lafp import-datasets --fps), or "
+            f"say that it does not matter: --policy.fps={meta.fps}."
+        )
+
+
+def _check_labels(config: LAFPConfig, meta: Any, episodes: Sequence[int] | None) -> None:
+    if config.labeled_episodes is None:
+        return
+    if config.labels_repo_id is None:
+        config.labels_repo_id = meta.repo_id
+    if config.labels_repo_id != meta.repo_id and config.stage != "latent_policy":
+        raise ValueError(
+            f"`labeled_episodes` was chosen for dataset {config.labels_repo_id}, but this is {meta.repo_id}. If "
+            "all of its episodes are labelled, pass --policy.labeled_episodes=null; else pass a list for it "
+            f"together with --policy.labels_repo_id={meta.repo_id}."
+        )
+    if config.labels_repo_id != meta.repo_id:
+        return
+    if max(config.labeled_episodes) >= meta.total_episodes:
+        raise ValueError(
+            f"`labeled_episodes` names episode {max(config.labeled_episodes)}, but {meta.repo_id} has "
+            f"{meta.total_episodes} episodes (0 to {meta.total_episodes - 1}). Correct the list."
+        )
+    if not config.reads_labels or episodes is None:
+        return
+    left_out = sorted(set(config.labeled_episodes) - set(episodes))
+    if len(left_out) == len(config.labeled_episodes):
+        raise ValueError(
+            f"No action would be learnt from: `labeled_episodes` is {config.labeled_episodes}, and the run trains on "
+            f"{_few(episodes)} (--dataset.episodes, less what --dataset.eval_split holds out). Add a labelled episode "
+            "to those, or name others in --policy.labeled_episodes."
+        )
+    if left_out:
+        logger.warning(
+            "Episodes %s are labelled and not trained on (--dataset.episodes, --dataset.eval_split): their actions are "
+            "not learnt from.",
+            _few(left_out),
+        )
+
+
+def _check_lengths(config: LAFPConfig, meta: Any, episodes: Sequence[int] | None) -> None:
+    lengths = [int(n) for n in meta.episodes["length"]]
+    among = range(len(lengths)) if episodes is None else episodes
+    shortest = min(among, key=lambda episode: lengths[episode])
+    name = "frame_offset" if config.stage == "latent_action" else "horizon"
+    needed = getattr(config, name)
+    if lengths[shortest] < needed and not config.allow_short_episodes:
+        long_enough = [episode for episode in among if lengths[episode] >= needed]
+        rest = f", leave it out (--dataset.episodes={_few(long_enough)})" if 0 < len(long_enough) <= FEW else ""
+        raise ValueError(
+            f"`{name}` ({needed}) is longer than the shortest episode of {meta.repo_id} (episode {shortest}, "
+            f"{lengths[shortest]} frames). Shorten the chunk (--policy.horizon, --policy.num_latents, "
+            f"--policy.frame_offset){rest}, or accept such episodes with --policy.allow_short_episodes=true; frames "
+            "beyond an episode's end are masked out."
+        )
+
+
+def _check_actions(config: LAFPConfig, meta: Any) -> None:
+    if config.stage != "joint" or ACTION in meta.features or config.latent_source == "actions":
+        return
+    if config.context is not None and config.context.evaluates:
+        raise ValueError(
+            f"{meta.repo_id} has no `action`, so this run gives a policy that cannot act, and it is to be evaluated in "
+            "an environment. Add --env_eval_freq=0, or train on demonstrations with actions."
+        )
+    logger.warning(
+        "%s has no `action`: this run trains the latent actions and the policy over them, and no decoder. It gives a "
+        "checkpoint that cannot act until it has been through stage action_decoder on demonstrations (lerobot-train "
+        "--policy.path=.. --policy.stage=action_decoder).",
+        meta.repo_id,
+    )
+
+
+def _check_numbers(config: LAFPConfig, meta: Any, episodes: Sequence[int] | None) -> None:
+    """What training would stumble on when it draws that frame, perhaps hours later."""
+    renamed = _columns_of(config)
+    looked_at: dict[str, Sequence[int] | None] = dict.fromkeys(config.vector_shapes, episodes)
+    if config.reads_labels:
+        looked_at[ACTION] = _labeled_episodes(config, meta)
+    for key, wanted in looked_at.items():
+        bad = episodes_with_gaps(meta, column, wanted) if (column := renamed.get(key, key)) in meta.features else []
+        if bad:
+            mend = ", or leave it out of --policy.labeled_episodes" if key == ACTION else ""
+            raise ValueError(
+                f"`{key}` holds NaN or infinite values in episode {_few(bad)[1:-1]}. Repair that episode, or delete it "
+                f"with lerobot-edit-dataset --operation.type=delete_episodes{mend}; then train again."
+            )
+
+
+def warn_of_ignored_tasks(config: LAFPConfig, tasks: Sequence[str]) -> None:
+    """Say so if the dataset tells several tasks apart in words, and the policy does not read them."""
+    told = [task for task in tasks if task]
+    if len(told) > 1 and not config.reads_task and config.stage != "latent_action":
+        logger.warning(
+            "The dataset has %d tasks in words (%s), and this policy does not read the task: it does the same whatever "
+            "--task says. To have it read them, train stage latent_policy on data with these tasks and "
+            "--policy.task_encoder=words, and stage action_decoder after it.",
+            len(told),
+            listed([repr(task) for task in told], 3),
+        )
+
+
+def warn_of_blank_cameras(batch: Mapping[str, Any], cameras: Iterable[str], told: set[str]) -> None:
+    """Say once of each camera if it shows nothing in the first samples of a batch: black, or of one colour.
+
+    Args:
+        batch: Cameras (B, C, H, W) or (B, T, C, H, W), and ``episode_index``.
+        cameras: Those that are looked at.
+        told: Those that were told of; added to.
+    """
+    for key in cameras:
+        images = batch.get(key)
+        if key in told or images is None or images.ndim not in (4, 5):
+            continue
+        first = (images if images.ndim == 4 else images[:, 0])[:LOOKED_AT]
+        blank = shows_nothing(first)
+        if bool(blank.any()):
+            told.add(key)
+            episode = batch.get("episode_index")
+            where = "" if episode is None else f" of episode {int(episode.flatten()[int(blank.nonzero()[0])])}"
+            logger.warning(
+                "Camera `%s` shows nothing in a frame%s: it is black, or of one colour. `lafp check` says in which "
+                "episodes; leave them out with --dataset.episodes.",
+                key,
+                where,
+            )
+
+
+def _remarks_on_names(config: LAFPConfig, features: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    for key in (OBS_STATE, ACTION):
+        names = features.get(key, {}).get("names")
+        if names and dimension_names(features[key]) is None:
+            width = features[key]["shape"][0]
+            yield (
+                f"The names of `{key}` ({names}) are not one for each of its {width} dimensions: these are numbered. "
+                f"Write {width} names into meta/info.json of the dataset to have them known by name."
+            )
+    if ACTION not in features or OBS_STATE not in features or not config.limits:
+        return
+    off = [each for each in protections(config) if not each.on and each.needs_names]
+    if off:
+        yield (
+            f"Off, for want of names that `action` and `observation.state` share: {'; '.join(e.name for e in off)}. If "
+            "an action says where a joint is to be, give both the same names in the dataset's meta/info.json."
+        )
+    actions, joints = config.names_of(ACTION), config.names_of(OBS_STATE)
+    if config.relative_actions and actions and joints and positions_of(actions, joints) is None:
+        yield (
+            f"`relative_actions` subtracts the state ({listed(joints)}) from the action ({listed(actions)}) in this "
+            "order: they share no names."
+        )
+
+
+def idle_options(config: LAFPConfig) -> list[str]:
+    """What was asked of options that nothing reads with the others as they are, a sentence each."""
+    default = LAFPConfig()
+    flow, decodes = config.policy_head == "flow", config.latent_source == "idm" and config.decoder_input != "none"
+    interpolates = decodes and config.decoder_input == "interpolation" and flow
+    motion = config.motion_weight is None or config.motion_weight > 0
+    cameras = bool(config.camera_shapes)
+    idle = {
+        ("codebook_size", "codebook_heads"): config.bottleneck != "vq" and "bottleneck=continuous",
+        ("interpolation_tau_min", "interpolation_tau_max", "interpolation_steps", "interpolation_idm_share"): (
+            not interpolates and f"decoder_input={config.decoder_input}, policy_head={config.policy_head}"
+        ),
+        ("motion_target",): not (motion and cameras) and "no camera's motion is told",
+        ("motion_grid",): not (motion and cameras and config.motion_target != "moments") and "no optical flow is told",
+        ("prediction", "flow_loss", "num_flow_steps", "flow_draws"): not flow and f"policy_head={config.policy_head}",
+        ("resize_shape", "vision_encoder", "random_shift", "image_target", "pixel_target_size"): (
+            not cameras and "there is no camera"
+        ),
+        ("decoder_dim", "decoder_observation", "decoder_state"): not decodes and "there is no decoder",
+        ("label_weight",): config.stage == "latent_action" and config.action_dim is None and "there is no action",
+        tuple(name for name in vars(default) if name.startswith("limit_")): not config.limits and "limits=false",
+    }
+    return [
+        f"--policy.{name}={getattr(config, name)} has no effect here ({why})."
+        for names, why in idle.items()
+        if why
+        for name in names
+        if getattr(config, name) != getattr(default, name)
+    ]
+
+
+def _few(episodes: Sequence[int]) -> str:
+    return f"[{','.join(map(str, episodes[:FEW]))}{',..' if len(episodes) > FEW else ''}]"

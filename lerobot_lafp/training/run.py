@@ -1,0 +1,158 @@
+"""What a training run knows beyond its batches: what the dataset said, what is still to be checked, how far it got."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from lerobot.utils.constants import OBS_STATE
+from torch import Tensor
+
+from ..checkpoint.fingerprints import encoded_cameras, labels_record, refuse_stale_features, refuse_stale_labels
+from ..configuration_lafp import LAFPConfig
+from ..model.distributed import sum_of_all
+from ..model.latent_policy import update_average
+from ..model.stages import Stages
+from ..options.constants import STAGES
+from .batch import TrainingBatch
+from .dataset_checks import (
+    check_dataset,
+    default_motion_weight,
+    measure_labels,
+    measure_states,
+    warn_of_blank_cameras,
+    warn_of_idle_latents,
+    warn_of_ignored_tasks,
+)
+from .seeding import of_step
+
+
+class TrainingRun:
+    """One run; nothing of it is saved.
+
+    Args:
+        config: Of the policy that is about to be built; what it takes from the dataset is filled in here.
+        stats: ``dataset.meta.stats``.
+        meta: ``dataset.meta``; None where no dataset is at hand.
+        fresh: Whether the policy is new, and no weights follow from a checkpoint.
+
+    Attributes:
+        stats: The dataset's statistics, of states those that its tables themselves have.
+        known_tasks: Of ``config.tasks``, how many were there before this dataset's.
+
+    Raises:
+        ValueError: The dataset does not fit the configuration.
+    """
+
+    def __init__(
+        self, config: LAFPConfig, stats: Mapping[str, dict[str, Any]] | None, meta: Any | None, fresh: bool
+    ) -> None:
+        if config.motion_weight is None:
+            config.motion_weight = default_motion_weight(config)
+        self.known_tasks = len(config.tasks or [])
+        self.stats = measure_states(config, stats, meta, fresh)
+        if meta is not None:
+            check_dataset(config, meta)
+            warn_of_idle_latents(config)
+            tasks = [str(task) for task in meta.tasks.index]
+            self.known_tasks = config.take_tasks(tasks)
+            warn_of_ignored_tasks(config, tasks)
+        self._update_due = False
+        self._passes = 0  # forward passes since the last update
+        self._saw_labels = False
+        self._blank_cameras: set[str] = set()  # those that were warned of
+        # Taken in when training begins: until then a checkpoint's own may follow.
+        self._state_to_take = (self.stats or {}).get(OBS_STATE)
+        self._commands_to_take = measure_labels(config, meta)
+        # Whose latents the dataset brings; told once whether they are this checkpoint's, when its weights are loaded.
+        self._labels_to_check = labels_record(config, meta)
+        self._features_to_check = encoded_cameras(meta)
+
+    def begin_step(self, stages: Stages, steps: Tensor, batch: Mapping[str, Any]) -> None:
+        """Look at a batch that is about to be learnt from.
+
+        Args:
+            stages: The policy's.
+            steps: Optimiser steps that each stage was trained for, (3,).
+            batch: As LeRobot's preprocessor returns it.
+
+        Raises:
+            RuntimeError: The stage before this one was never trained.
+        """
+        self.settle(stages, steps)
+        refuse_missing_stages(stages.config, steps)
+        depth = stages.config.depth_cameras or ()
+        colours = [key for key in stages.normalizer.camera_shapes if key not in depth]
+        warn_of_blank_cameras(batch, colours, self._blank_cameras)
+
+    def check_precomputed(self, stages: Stages) -> None:
+        """Once, when the weights are there: whether what the dataset brings was made by them.
+
+        Raises:
+            ValueError: It was not.
+        """
+        if self._labels_to_check is not None:
+            refuse_stale_labels(stages, self._labels_to_check)
+            self._labels_to_check = None
+        if self._features_to_check:
+            refuse_stale_features(stages, self._features_to_check)
+            self._features_to_check = {}
+
+    def randomness(self, steps: Tensor, optimizing: bool) -> AbstractContextManager[None]:
+        """What is drawn in this pass: the same in any run of this seed, at this step."""
+        if not optimizing:
+            return nullcontext()
+        self._passes += 1
+        return of_step(int(steps.sum()), self._passes - 1, steps.device)
+
+    def end_pass(self, stages: Stages, data: TrainingBatch) -> None:
+        """Take in what the batch showed; an optimiser step follows."""
+        config, limits = stages.config, stages.limits
+        if limits is not None and config.reads_labels:
+            if self._state_to_take is not None and len(limits.state_deviation):
+                limits.take_state(self._state_to_take)
+            if self._commands_to_take is not None:
+                limits.take_commands(self._commands_to_take)
+            self._state_to_take = self._commands_to_take = None
+            joints = config.named_joints  # the same in every process, whichever of them saves
+            where = None if data.state is None or joints is None else data.state[:, joints]
+            limits.update(data.actions, data.labeled, data.state, where)
+        self._update_due = True
+        self._saw_labels = config.decoder_input != "none" and int(sum_of_all(data.labeled.sum())) > 0
+
+    def count_step(self, stages: Stages, steps: Tensor) -> None:
+        """After an optimiser step: move the average of the weights, count the step in ``steps`` (3,), in place."""
+        self._update_due = False
+        self._passes = 0
+        stage = stages.config.stage
+        if stages.latent_policy in stages.trained and stages.average_policy is not None:
+            done = int(steps[STAGES.index("latent_policy")])
+            update_average(stages.average_policy, stages.latent_policy, stages.config.ema_decay, done)
+        trained = STAGES if stage == "joint" else (stage,)
+        for index in map(STAGES.index, trained):
+            # A decoder that was shown no label is not a trained one.
+            if STAGES[index] != "action_decoder" or self._saw_labels:
+                steps[index] += 1
+        if stage != "joint":
+            steps[STAGES.index(stage) + 1 :] = 0  # what was built on the old weights is stale
+
+    def settle(self, stages: Stages, steps: Tensor) -> None:
+        """Make up for a ``count_step`` that a training loop other than LeRobot's did not call."""
+        if self._update_due:
+            self.count_step(stages, steps)
+
+
+def refuse_missing_stages(config: LAFPConfig, steps: Tensor) -> None:
+    """Refuse to train a stage on one that was never trained; ``steps`` (3,) is what each was trained for.
+
+    Raises:
+        RuntimeError: It would be.
+    """
+    if config.stage == "joint":
+        return
+    for index in range(STAGES.index(config.stage)):
+        if not int(steps[index]):
+            raise RuntimeError(
+                f"Stage {config.stage} builds on stage {STAGES[index]}, which was never trained in this "
+                f"checkpoint. Train it first (--policy.stage={STAGES[index]}) and start from its checkpoint with "
+                "--policy.path=.../pretrained_model, or train all in one run with --policy.stage=joint."
+            )

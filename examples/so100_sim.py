@@ -116,12 +116,12 @@ def train_lafp(output: Path, size: Size) -> Path:
     labels = output / "film_labels"
     if lafp(["label", f"--policy.path={first}", *film, f"--output_dir={labels}"]):
         raise UserError("lafp label failed: its message is above.")
-    labeled = ["--dataset.repo_id=local/film", f"--dataset.root={labels}", "--policy.latent_labels=true"]
+    labeled = ["--dataset.repo_id=local/film", f"--dataset.root={labels}", "--policy.precomputed_latents=true"]
     second = [f"--policy.path={first}", "--policy.stage=latent_policy", *labeled, f"--steps={size.steps[1]}"]
     train(stage[1], [*second, *size.training])
     demonstrations = ["--dataset.repo_id=local/demonstrations", f"--dataset.root={output / 'demonstrations'}"]
     third = [f"--policy.path={last_checkpoint(stage[1])}", "--policy.stage=action_decoder", *demonstrations]
-    third += [*ACTING, "--policy.decoder_state=true"]
+    third += [*ACTING, "--policy.decoder_observes=state"]
     train(stage[2], [*third, f"--steps={size.steps[2]}", *size.training])
     return last_checkpoint(stage[2])
 

@@ -9,18 +9,21 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
 from draccus.utils import DecodingError
+from huggingface_hub import hf_hub_download
 from huggingface_hub.constants import CONFIG_NAME
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from lerobot.configs import PreTrainedConfig
-from lerobot.configs.train import TrainPipelineConfig
+from lerobot.configs.train import TRAIN_CONFIG_NAME, TrainPipelineConfig
 from lerobot.processor import converters
 from lerobot.utils.constants import ACTION, OBS_STATE
 
+from .checkpoint.configurations import TYPE, as_now, refuse_old_words, run_as_now
 from .checkpoint.download import explained
 from .checkpoint.integrity import installed_versions, read_config
 from .configuration_lafp import LAFPConfig
@@ -34,7 +37,9 @@ logger = logging.getLogger(__name__)
 
 def apply() -> None:
     """Wrap them, once a process."""
+    refuse_old_options_of_the_command_line()
     explain_unreadable_configurations()
+    read_runs_of_older_versions()
     tell_policies_of_their_training()
     load_no_frames_of_words()
     name_axes_of_cameras()
@@ -111,7 +116,7 @@ def _refuse_unread_optimizer(cfg: TrainPipelineConfig) -> None:
 def acts_after(config: LAFPConfig) -> bool:
     """Whether a policy can act once it has been through its stage."""
     return config.stage in ("joint", "action_decoder") or (
-        config.stage == "latent_policy" and config.decoder_input == "none"
+        config.stage == "latent_policy" and config.decoder_input == "action_head"
     )
 
 
@@ -205,13 +210,13 @@ def match_robots_of_the_policy_server() -> None:
             if actions and joints and set(actions) == set(joints) and features:
                 features[ACTION] = features[OBS_STATE]
             match_robot(config, features)
-            if config.fps is not None and abs(config.fps - self.config.fps) > 1e-6:
+            if config.facts.fps is not None and abs(config.facts.fps - self.config.fps) > 1e-6:
                 logger.warning(
                     "The policy was trained at %g frames per second, and this server counts in --fps=%g. Start it, and "
                     "the client, with --fps=%g, or the robot moves at another speed than demonstrated.",
-                    config.fps,
+                    config.facts.fps,
                     self.config.fps,
-                    config.fps,
+                    config.facts.fps,
                 )
         return answer
 
@@ -246,7 +251,7 @@ def match_robot(config: LAFPConfig, features: Mapping[str, Mapping[str, Any]]) -
         if key not in features:
             continue
         theirs = features[key]["names"]
-        width = config.action_dim if key == ACTION else _width(config, key)
+        width = config.facts.action_dim if key == ACTION else _width(config, key)
         if width is not None and config.names_of(key) is None:
             if width != len(theirs):
                 raise ValueError(
@@ -292,29 +297,29 @@ def robot_features(robot_config: Any) -> dict[str, dict[str, Any]] | None:
 def _match_rate(cfg: Any) -> None:
     """Run the policy at the rate it was trained at: as it is, or with commands interpolated between its own."""
     policy, rate = cfg.policy, float(cfg.fps)
-    if policy.fps is None or abs(policy.fps - rate) < 1e-6:
+    if policy.facts.fps is None or abs(policy.facts.fps - rate) < 1e-6:
         return
-    times = rate / policy.fps
+    times = rate / policy.facts.fps
     if (
         policy.commands_positions
         and cfg.interpolation_multiplier == 1
         and times > 1
         and abs(times - round(times)) < 1e-6
     ):
-        cfg.fps, cfg.interpolation_multiplier = policy.fps, round(times)
+        cfg.fps, cfg.interpolation_multiplier = policy.facts.fps, round(times)
         logger.warning(
             "The policy was trained at %g Hz and runs at that rate; commands are interpolated to %g Hz "
             "(--fps=%g --interpolation_multiplier=%d).",
-            policy.fps,
+            policy.facts.fps,
             rate,
-            policy.fps,
+            policy.facts.fps,
             round(times),
         )
         return
     raise ValueError(
-        f"The rollout runs at --fps={rate:g}, and the policy was trained at {policy.fps:g} frames per second: the "
-        f"robot would move {times:.3g} times as fast as demonstrated. Run it with --fps={policy.fps:g} (commands in "
-        f"between: --interpolation_multiplier=2), or say that it is meant: --policy.fps={rate:g}."
+        f"The rollout runs at --fps={rate:g}, and the policy was trained at {policy.facts.fps:g} frames per second: "
+        f"the robot would move {times:.3g} times as fast as demonstrated. Run it with --fps={policy.facts.fps:g} "
+        "(commands in between: --interpolation_multiplier=2)."
     )
 
 
@@ -347,12 +352,18 @@ def explain_unreadable_configurations() -> None:
     def from_pretrained(
         cls: type[PreTrainedConfig], pretrained_name_or_path: str | Path, **options: Any
     ) -> PreTrainedConfig:
-        if (file := Path(pretrained_name_or_path) / CONFIG_NAME).is_file():
-            read_config(file)
-        if overrides := options.get("cli_overrides"):
-            options["cli_overrides"] = [in_json(each) for each in overrides]
+        overrides = [in_json(each) for each in options.pop("cli_overrides", None) or []]
         try:
-            return cast(PreTrainedConfig, read(cls, pretrained_name_or_path, **options))
+            folder = _folder_of_configuration(str(pretrained_name_or_path), options)
+            if folder is None:
+                return cast(PreTrainedConfig, read(cls, pretrained_name_or_path, cli_overrides=overrides, **options))
+            if read_config(folder / CONFIG_NAME).get("type") == TYPE:
+                refuse_old_words(overrides)
+            with as_now(folder) as now:
+                config = cast(PreTrainedConfig, read(cls, now, cli_overrides=overrides, **options))
+            if isinstance(config, LAFPConfig) and any(word.startswith("--labeled_episodes") for word in overrides):
+                config.facts.labels_repo_id = None  # chosen anew, for the dataset of this run
+            return config
         except (FileNotFoundError, HFValidationError, LocalEntryNotFoundError) as error:
             of_hub = error if isinstance(error, (HFValidationError, LocalEntryNotFoundError)) else error.__cause__
             if not isinstance(of_hub, (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError)):
@@ -374,3 +385,49 @@ def explain_unreadable_configurations() -> None:
             raise DecodingError(error.key_path, error.message + mend) from error
 
     PreTrainedConfig.from_pretrained = classmethod(from_pretrained)  # type: ignore[arg-type]
+
+
+def _folder_of_configuration(name: str, options: Mapping[str, Any]) -> Path | None:
+    """The folder that holds the config.json of a checkpoint, from the Hub if it is a repository; None: none."""
+    if Path(name).is_dir():
+        return Path(name) if (Path(name) / CONFIG_NAME).is_file() else None
+    try:
+        return Path(hf_hub_download(repo_id=name, filename=CONFIG_NAME, **options)).parent
+    except HfHubHTTPError as error:
+        raise FileNotFoundError(f"{CONFIG_NAME} not found in {name}") from error
+
+
+def read_runs_of_older_versions() -> None:
+    """Bring a run's ``train_config.json`` to this version's options before LeRobot parses it (``--resume=true``), and
+    name the successors of old options in a configuration file that somebody wrote."""
+    read = TrainPipelineConfig.from_pretrained.__func__
+    if hasattr(read, "__wrapped__"):
+        return
+
+    @wraps(read)
+    def from_pretrained(
+        cls: type[TrainPipelineConfig], pretrained_name_or_path: str | Path, **options: Any
+    ) -> TrainPipelineConfig:
+        path = Path(pretrained_name_or_path)
+        file = path / TRAIN_CONFIG_NAME if path.is_dir() else path
+        if not file.is_file():
+            return cast(TrainPipelineConfig, read(cls, pretrained_name_or_path, **options))
+        with run_as_now(file) as now:
+            return cast(TrainPipelineConfig, read(cls, now, **options))
+
+    TrainPipelineConfig.from_pretrained = classmethod(from_pretrained)  # type: ignore[arg-type]
+
+
+def refuse_old_options_of_the_command_line() -> None:
+    """Name the successor of an option of an older version, where LeRobot's parser would say ``unrecognized arguments``.
+
+    Raises:
+        SystemExit: One is typed beside ``--policy.type=lafp``; LeRobot swallows every other error of a plugin.
+    """
+    words = sys.argv[1:]
+    typed = [f"{one}={two}" for one, two in pairwise(words)] + words
+    if f"--policy.type={TYPE}" in typed:
+        try:
+            refuse_old_words(words, "policy.")
+        except ValueError as error:
+            raise SystemExit(f"error: {error}") from error

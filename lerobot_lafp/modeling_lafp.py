@@ -58,7 +58,7 @@ class LAFPPolicy(PreTrainedPolicy):
         config: What to build. ``input_features`` must hold at least one camera or state.
         dataset_stats: ``dataset.meta.stats``; states are normalised by it, once, for the checkpoint's whole life.
         dataset_meta: ``dataset.meta`` of the dataset to train on; labels and chunk length are checked against it.
-        load_backbone: Fetch ``pretrained_backbone_weights``. Off when a checkpoint's own weights follow.
+        load_backbone: Fetch ``backbone.weights``. Off when a checkpoint's own weights follow.
     """
 
     config_class = LAFPConfig
@@ -76,9 +76,9 @@ class LAFPPolicy(PreTrainedPolicy):
     ) -> None:
         super().__init__(config)
         config.validate_features()
-        config.feature_order = config.feature_order or list(config.input_features)
-        if config.action_dim is None and config.action_feature is not None:
-            config.action_dim = config.action_feature.shape[0]
+        config.facts.feature_order = config.facts.feature_order or list(config.input_features)
+        if config.facts.action_dim is None and config.action_feature is not None:
+            config.facts.action_dim = config.action_feature.shape[0]
         self._run = TrainingRun(config, dataset_stats, dataset_meta, fresh=load_backbone)
         built = build(config, self._run.stats, self._run.known_tasks, load_backbone)
         # In this order they lie in the checkpoint.
@@ -116,12 +116,8 @@ class LAFPPolicy(PreTrainedPolicy):
     # --- Training ------------------------------------------------------------------------------------------
 
     def get_optim_params(self) -> list[dict[str, list[nn.Parameter]]]:
-        """The parameters of the stage in training, one group a share of ``LAFPConfig.get_scheduler_preset``."""
-        parameters = list(self.stages.trained_parameters())
-        if self.config.stage != "joint" or self.latent_action_model is None:
-            return [{"params": parameters}]
-        first = list(self.latent_action_model.trained_parameters())
-        return [{"params": first}, {"params": parameters[len(first) :]}]
+        """The parameters of the stage in training."""
+        return [{"params": list(self.stages.trained_parameters())}]
 
     def train(self, mode: bool = True) -> Self:
         """Put only what this stage trains into training mode (LeRobot calls this before every step)."""
@@ -168,8 +164,8 @@ class LAFPPolicy(PreTrainedPolicy):
         """``batch`` with states and actions in this policy's order and of its type (`observation.in_own_terms`)."""
         features = self.config.input_features or {}
         shapes = {**self.normalizer.vector_shapes, **{k: features[k].shape for k in (OBS_STATE,) if k in features}}
-        if self.config.action_dim is not None:
-            shapes[ACTION] = (self.config.action_dim,)
+        if self.config.facts.action_dim is not None:
+            shapes[ACTION] = (self.config.facts.action_dim,)
         return in_own_terms(batch, shapes, self.config.orders)
 
     def update(self) -> None:
@@ -189,7 +185,7 @@ class LAFPPolicy(PreTrainedPolicy):
     @property
     def _guard(self) -> SafetyGuard | None:
         """What bounds the commands of this run; made when the first one is asked for, of the limits then known."""
-        if self._following is None and self.config.limits and self.limits is not None:
+        if self._following is None and self.config.limits.enabled and self.limits is not None:
             self._following = SafetyGuard(self.config, self.limits)
         return self._following
 
@@ -328,7 +324,7 @@ class LAFPPolicy(PreTrainedPolicy):
 
     def _save_pretrained(self, save_directory: Path, state_dict: dict[str, Tensor] | None = None) -> None:
         if self.limits is not None and not self.config.relative_actions and self.config.named_joints is not None:
-            self.config.actions_are_positions = self.limits.shows_positions
+            self.config.facts.actions_are_positions = self.limits.shows_positions
         with saved_whole(save_directory) as fresh:
             super()._save_pretrained(fresh, state_dict=state_dict)
         save_beside(self._card(self.config.license, self.config.tags or ()), save_directory)

@@ -179,8 +179,8 @@ TASKS = {
                 "num_flow_steps": 10,
                 "flow_draws": 1,  # more would save data loading, which costs nothing here
                 "pixel_target_size": 16,
-                "motion_weight": 0.1,
-                "motion_target": "flow",  # as LAOF has it; rows with the shift of brightness in its place say so
+                "motion.weight": 0.1,
+                "motion.target": "flow",  # as LAOF has it; rows with the shift of brightness in its place say so
                 "policy_dim": 256,
                 "optimizer_lr": 1e-3,
                 "hold_last_frame": True,
@@ -250,7 +250,7 @@ TASKS = {
                 "n_obs_steps": 1,
                 "relative_actions": True,
                 "num_flow_steps": 10,
-                "motion_weight": 0.1,
+                "motion.weight": 0.1,
                 "random_shift": 4,
                 "optimizer_lr": 1e-3,
             },
@@ -273,7 +273,7 @@ TASKS = {
                     "drop_n_last_frames": 7,
                     "crop_shape": (84, 84),
                     "use_group_norm": True,
-                    "pretrained_backbone_weights": None,
+                    "backbone.weights": None,
                     "down_dims": (512, 1024, 2048),
                 },
             },

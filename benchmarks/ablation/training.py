@@ -79,7 +79,7 @@ def train(
         with torch.autocast(device, torch.bfloat16, enabled=bf16):
             labels = latent_labels(policy, frames)
     if labels:
-        policy.config.latent_labels = config.latent_labels = True
+        policy.config.precomputed_latents = config.precomputed_latents = True
     saved = time.process_time()
     clipped = [p for group in optimizer.param_groups for p in group["params"]]
     policy.train()
@@ -104,7 +104,7 @@ def train(
             _save_partial(partial, policy, step, optimizer, scheduler, seconds + saved - clock)
     seconds += time.process_time() - clock
     if labels:
-        policy.config.latent_labels = config.latent_labels = None  # a dataset's affair, not the checkpoint's
+        policy.config.precomputed_latents = config.precomputed_latents = None  # a dataset's affair, not the checkpoint's
     target = folder / "pretrained_model"
     policy.save_pretrained(target)
     preprocessor.save_pretrained(target)

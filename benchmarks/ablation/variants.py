@@ -26,7 +26,7 @@ ALIGNMENTS: dict[str, dict[str, object]] = {
     "upper_quarter": {"decoder_input": "interpolation", "interpolation_tau_min": 0.75},
     "mixed": {"decoder_input": "interpolation", "interpolation_tau_min": 0.75, "interpolation_idm_share": 0.5},
     "idm": {"decoder_input": "idm"},
-    "direct": {"decoder_input": "direct"},
+    "direct": {"decoder_input": "samples"},
 }
 
 #: The rule that ``LAFPConfig`` has as default, by which every row called "lafp" is trained. A result names its rule,
@@ -42,9 +42,9 @@ GRID_ALIGNMENTS = {"lafp": SHIPPED, **{name: OTHERS[name] for name in ("upper_qu
 SWEEP_ALIGNMENTS = {"lafp": SHIPPED, **{name: OTHERS[name] for name in ("upper_quarter", "interpolation", "mixed")}}
 
 #: Stage 1 without labels: from video alone, and with motion told by the latent in their place.
-VIDEO: dict[str, object] = {"label_weight": 0.0, "motion_weight": 0.0}
-MOTION: dict[str, object] = {"label_weight": 0.0, "motion_weight": 1.0}
-MOMENTS: dict[str, object] = {**MOTION, "motion_target": "moments"}
+VIDEO: dict[str, object] = {"label_weight": 0.0, "motion.weight": 0.0}
+MOTION: dict[str, object] = {"label_weight": 0.0, "motion.weight": 1.0}
+MOMENTS: dict[str, object] = {**MOTION, "motion.target": "moments"}
 
 
 def _halved(task: str) -> dict[str, Budget]:
@@ -75,8 +75,8 @@ def _common(task: str) -> list[Variant]:
             "interpolation_remaining",
             options={ACTION_DECODER: {**ALIGNMENTS["interpolation"], "interpolation_steps": "remaining"}},
         ),
-        Variant("stage1_decoder", stages=STAGES[:2], acting={"decoder_input": "none"}),
-        Variant("laom_stage1_decoder", stages=STAGES[:2], options=bc, acting={"decoder_input": "none"}),
+        Variant("stage1_decoder", stages=STAGES[:2], acting={"decoder_input": "action_head"}),
+        Variant("laom_stage1_decoder", stages=STAGES[:2], options=bc, acting={"decoder_input": "action_head"}),
         *(
             Variant(
                 f"tau_{tau}",
@@ -111,8 +111,8 @@ def _common(task: str) -> list[Variant]:
     if task == "two_way":  # it is seen by a camera, and motion is predicted beside the labels
         rows += [
             Variant("lafp_video_only_moments", options={LATENT_ACTION: MOMENTS, **shipped}),
-            Variant("lafp_moments", options={LATENT_ACTION: {"motion_target": "moments"}, **shipped}),
-            Variant("lafp_labels_alone", options={LATENT_ACTION: {"motion_weight": 0.0}, **shipped}),
+            Variant("lafp_moments", options={LATENT_ACTION: {"motion.target": "moments"}, **shipped}),
+            Variant("lafp_labels_alone", options={LATENT_ACTION: {"motion.weight": 0.0}, **shipped}),
         ]
     return rows
 

@@ -92,7 +92,7 @@ def predict_chunk(
 
 def decode(stages: Stages, z: Tensor, origin: Tensor | None, seen: Tensor | None) -> Tensor:
     """Latents (B, L, Dz) -> actions (B, H, A), on top of ``origin`` (B, A) if given; ``seen`` is for the decoder."""
-    if stages.config.decoder_input == "none" and stages.latent_action_model is not None:
+    if stages.config.decoder_input == "action_head" and stages.latent_action_model is not None:
         return stages.latent_action_model.decode(z, origin)
     if stages.chunk_moments is not None:
         actions = stages.chunk_moments.unnormalize(z)
@@ -132,15 +132,15 @@ def refuse_untrained(stages: Stages, steps: Tensor) -> None:
 
 
 def _acts_by_head(stages: Stages, steps: Tensor) -> bool:
-    """Whether the action head of stage 1 decodes, and saw labels (``decoder_input=none``)."""
-    if stages.config.decoder_input != "none" or stages.latent_action_model is None:
+    """Whether the action head of stage 1 decodes, and saw labels (``decoder_input=action_head``)."""
+    if stages.config.decoder_input != "action_head" or stages.latent_action_model is None:
         return False
     moments = stages.latent_action_model.action_moments
     if moments is None or not int(moments.count) or not int(steps[1]):
         raise RuntimeError(
-            "`decoder_input=none` decodes with the action head of stage 1, but this checkpoint's saw no label, or "
-            "its latent policy was never trained. Train stage latent_action with labels (label_weight > 0), then "
-            "stage latent_policy; or train a decoder: --policy.stage=action_decoder "
+            "`decoder_input=action_head` decodes with the action head of stage 1, but this checkpoint's saw no "
+            "label, or its latent policy was never trained. Train stage latent_action with labels (label_weight > 0), "
+            "then stage latent_policy; or train a decoder: --policy.stage=action_decoder "
             "--policy.decoder_input=interpolation."
         )
     return True

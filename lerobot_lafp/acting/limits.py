@@ -41,6 +41,12 @@ SOME_RATE = 10.0
 FASTER_THAN_AN_ARM = 2.0
 
 
+#: Commands held in a row, because there was no right one, before the run is stopped.
+MOST_HELD = 10
+#: Distance of an observation's tokens, or of latents, to the training's, in deviations, that is warned of.
+FAR = 4.0
+
+
 class UnsafeActionError(RuntimeError):
     """The policy cannot be followed any further."""
 
@@ -49,7 +55,7 @@ class SafetyGuard:
     """Follows one run, or B side by side, and bounds what is commanded in it.
 
     Args:
-        config: The policy's: the options ``limit*``.
+        config: The policy's: the options ``limits``.
         limits: What the demonstrations did.
         clock: Seconds, as they pass for the robot.
     """
@@ -68,7 +74,7 @@ class SafetyGuard:
         self.names: list[str] = own if own is not None and len(own) == count else numbered("action", count)
         #: Actions that are speeds or steps: to hold these is to send zero, (A,).
         self._motion = torch.tensor([is_motion(name) for name in self.names])
-        if config.actions_are_positions is False:
+        if config.facts.actions_are_positions is False:
             self._motion = self._motion | limits.far.cpu()
         self._low, self._high = (x.cpu() for x in self._range())
         lead = limits.lead
@@ -82,7 +88,7 @@ class SafetyGuard:
         self._held: Tensor | None = None  # (B,), commands held in a row
         self._pictures: dict[str, Tensor] = {}
         self._seen_first: dict[str, tuple[float, Tensor]] = {}  # when, and in which state, a camera showed this first
-        self._observed: deque[float] = deque()  # when, within `limit_frozen_s`
+        self._observed: deque[float] = deque()  # when, within `limits.frozen_s`
         self._told: set[str] = set()
 
     @property
@@ -102,7 +108,7 @@ class SafetyGuard:
             return
         now = self.clock()
         self._observed.append(now)
-        while now - self._observed[0] > max(self.config.limit_frozen_s, 1.0):
+        while now - self._observed[0] > max(self.config.limits.frozen_s, 1.0):
             self._observed.popleft()
         found = [self._unlikely_state(state), self._joint_that_does_not_follow(before, state, now)]
         found += [self._frozen_picture(key, image, state, now) for key, image in images.items()]
@@ -140,10 +146,10 @@ class SafetyGuard:
             far["observation"] = float(apart.square().mean(dim=1).sqrt().max())
         logger.debug("Deviations from the training: %s", far)
         for what, distance in far.items():
-            if distance > self.config.limit_distance:
+            if distance > FAR:
                 self._tell(
                     f"sees what it was not trained on: the {what} lies {distance:.1f} deviations from the training's "
-                    f"(`limit_distance` {self.config.limit_distance:g})"
+                    f"(warned of from {FAR:g} on)"
                 )
 
     def chunk(self, actions: Tensor, going_on: Continuation | None = None) -> Tensor:
@@ -173,12 +179,12 @@ class SafetyGuard:
     # --- Bounds --------------------------------------------------------------------------------------------
 
     def _range(self) -> tuple[Tensor, Tensor]:
-        action, more = self.limits.action, self.config.limit_margin * self.limits.width
+        action, more = self.limits.action, self.config.limits.margin * self.limits.width
         low, high = action.low - more, action.high + more
         if not action.seen:
             low, high = torch.full_like(low, -torch.inf), torch.full_like(high, torch.inf)
-        for name, (least, most) in (self.config.limit_range or {}).items():
-            index = self._index(name, "limit_range")
+        for name, (least, most) in (self.config.limits.range or {}).items():
+            index = self._index(name, "limits.range")
             low[index], high[index] = least, most
         return low, high
 
@@ -186,7 +192,7 @@ class SafetyGuard:
         """From one command to the next, from where the joints are to the first command, and back into the range from
         outside of it, each (A,)."""
         change = self.limits.change
-        factor = self.config.limit_change
+        factor = self.config.limits.change
         step = torch.full_like(self._low, torch.inf)
         if factor is not None and change.seen:
             step = factor * change.high.cpu()
@@ -195,12 +201,15 @@ class SafetyGuard:
             first = torch.maximum(step, factor * self._behind)
         back = first.clone()
         self._capped = torch.zeros(len(back), dtype=torch.bool)
-        if (given := self.config.limit_change_per_s) is not None:
-            if self.config.fps is None:
-                raise ValueError("`limit_change_per_s` needs the rate of the commands: add --policy.fps.")
+        if (given := self.config.limits.change_per_s) is not None:
+            if self.config.facts.fps is None:
+                raise ValueError(
+                    "`limits.change_per_s` needs the rate of the commands, which this checkpoint does not know: train "
+                    "stage action_decoder again."
+                )
             for name, value in given.items():
-                index = self._index(name, "limit_change_per_s")
-                step[index] = back[index] = value / self.config.fps
+                index = self._index(name, "limits.change_per_s")
+                step[index] = back[index] = value / self.config.facts.fps
                 self._capped[index] = True
         return step, first, back
 
@@ -211,8 +220,8 @@ class SafetyGuard:
 
     def _bounded(self, action: Tensor) -> Tensor:
         out = action
-        if self._last is not None and self.config.limit_smoothing:
-            out = torch.lerp(out, self._last.to(out), self.config.limit_smoothing)
+        if self._last is not None and self.config.limits.smoothing:
+            out = torch.lerp(out, self._last.to(out), self.config.limits.smoothing)
         low, high = self._low.to(out), self._high.to(out)
         out = torch.maximum(torch.minimum(out, high), low)
         if self._last is not None:
@@ -226,13 +235,13 @@ class SafetyGuard:
             most = torch.maximum(self._lead, self._return).to(out)
             out = torch.maximum(torch.minimum(out, origin + most), origin - most)
         told = (out != action).any(dim=0) & (self.limits.width > 0).to(out.device)  # what never moved is just held
-        if bool(told.any()) and not self.config.limit_smoothing:
+        if bool(told.any()) and not self.config.limits.smoothing:
             self._tell(f"keeps {self._named(told)} within the limits of the demonstrations")
         return out
 
     def _come_back_within_a_second(self, away: Tensor) -> None:
         """Joints that begin ``away`` (A,) from the range of the demonstrations, in which they perhaps never moved."""
-        commands = self.config.fps or SOME_RATE
+        commands = self.config.facts.fps or SOME_RATE
         self._return = torch.where(self._capped, self._return, torch.maximum(self._return, away / commands))
 
     def _joints(self, state: Tensor | None) -> Tensor | None:
@@ -264,7 +273,7 @@ class SafetyGuard:
         if not bool(bad.any()):
             return None
         index = int(bad.nonzero()[0])
-        names = self.config.state_names
+        names = self.config.facts.state_names
         name = names[index] if names and len(names) == len(deviation) else f"dimension {index}"
         return (
             f"the state of {name} is {float(state[0, index]):.4g}, far from any in training "
@@ -282,21 +291,21 @@ class SafetyGuard:
         stuck = ((self._last.to(joints) - joints).abs() > behind) & ((joints - joints_before).abs() < STILL * behind)
         told = (self.limits.width.to(joints) > LEAST_TRAVEL * behind) & ~self._motion.to(joints.device)
         self._follows_since[~(stuck[0] & told).cpu()] = now
-        caught = now - self._follows_since > self.config.limit_frozen_s
+        caught = now - self._follows_since > self.config.limits.frozen_s
         if not bool(caught.any()) or self._faster_than_an_arm():
             return None
         return (
             f"{self._named(caught)} does not follow its commands. See whether something is in the arm's way, and "
             "whether its motors report an overload. If no arm is attached, and one observation is asked again and "
-            "again, add --policy.limits=false"
+            "again, add --policy.limits.enabled=false"
         )
 
     def _faster_than_an_arm(self) -> bool:
         """Whether observations come so fast that they are those of a test, such as of the policy's latency."""
         span = self._observed[-1] - self._observed[0]
-        if self.config.fps is None or span <= 0:
+        if self.config.facts.fps is None or span <= 0:
             return False
-        return (len(self._observed) - 1) / span > FASTER_THAN_AN_ARM * self.config.fps
+        return (len(self._observed) - 1) / span > FASTER_THAN_AN_ARM * self.config.facts.fps
 
     def _frozen_picture(self, key: str, image: Tensor, state: Tensor, now: float) -> str | None:
         """Whether a camera shows what it showed, to the bit, although the arm moved."""
@@ -312,7 +321,7 @@ class SafetyGuard:
             return None
         since, then = self._seen_first[key]
         moved = bool(((state - then).abs() / scale.to(state)).amax() > FROZEN_MOVE)
-        if not moved or now - since <= self.config.limit_frozen_s:
+        if not moved or now - since <= self.config.limits.frozen_s:
             return None
         return (
             f"camera {key} has shown the same picture for {now - since:.1f} s while the arm moved. See that it is "
@@ -331,10 +340,8 @@ class SafetyGuard:
             hold = torch.where(self._motion.to(hold.device), torch.zeros_like(hold), hold)
         if hold is None or not bool(torch.isfinite(hold).all()):
             raise UnsafeActionError(f"The run is stopped before its first command: {reason}.")
-        if times > self.config.limit_held_steps:
-            raise UnsafeActionError(
-                f"The run is stopped after {self.config.limit_held_steps} commands held in a row: {reason}."
-            )
+        if times > MOST_HELD:
+            raise UnsafeActionError(f"The run is stopped after {MOST_HELD} commands held in a row: {reason}.")
         self._tell(f"holds {'still' if bool(self._motion.any()) else 'the last command'}: {reason}")
         return hold
 

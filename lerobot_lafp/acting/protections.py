@@ -28,7 +28,7 @@ def protections(config: LAFPConfig) -> list[Protection]:
     """All there are, of a policy that acts: which of them are on, and why the others are not."""
     joints = "actions are named as the joints of `observation.state`"
     no_joints = "actions are not named as joints of `observation.state`"
-    if config.actions_are_positions is False:
+    if config.facts.actions_are_positions is False:
         no_joints = "actions are no positions: they were far from the joints of their names in the demonstrations"
     no_camera = "the policy has no camera"
     if config.relative_actions:
@@ -38,7 +38,7 @@ def protections(config: LAFPConfig) -> list[Protection]:
     watched = bool(config.camera_shapes) and state
     table = [
         ("commands stay within the demonstrated range", True, "measured on labelled demonstrations", False),
-        ("commands change no faster than demonstrated", config.limit_change is not None, "`limit_change`", False),
+        ("commands change no faster than demonstrated", config.limits.change is not None, "`limits.change`", False),
         ("the first command starts from where the joints are", config.commands_positions, joints, True),
         ("a joint that does not follow its commands stops the run", config.commands_positions, joints, True),
         ("NaN commands are not sent", True, "the last command, or standing still, in their place", False),
@@ -52,6 +52,6 @@ def protections(config: LAFPConfig) -> list[Protection]:
         )
         reason = why if on else off
         found.append(Protection(name, on, reason, needs_names))
-    if not config.limits:
-        return [replace(each, on=False, why="--policy.limits=false") for each in found]
+    if not config.limits.enabled:
+        return [replace(each, on=False, why="--policy.limits.enabled=false") for each in found]
     return found

@@ -42,7 +42,7 @@ def feature_fingerprint(stages: Stages) -> str:
     """Sixteen hexadecimal digits that change when a ViT's features of an image do."""
     config, vit = stages.config, stages.normalizer.vit
     assert vit is not None
-    return _fingerprint([config.resize_shape, config.backbone_grid], {"vit": vit})
+    return _fingerprint([config.resize_shape, config.backbone.grid], {"vit": vit})
 
 
 def labels_identity(stages: Stages) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def _fingerprint(options: list[Any], parts: Mapping[str, Module]) -> str:
 
 def labels_record(config: LAFPConfig, dataset_meta: Any | None) -> dict[str, Any] | None:
     """What a dataset says of the latents that stage latent_policy will read from it; None where it reads none."""
-    if config.stage != "latent_policy" or config.latent_labels is False:
+    if config.stage != "latent_policy" or config.precomputed_latents is False:
         return None
     if dataset_meta is None or LATENT_ACTION not in dataset_meta.features:
         return None
@@ -89,9 +89,9 @@ def refuse_stale_labels(stages: Stages, record: Mapping[str, Any]) -> None:
         other = f" ({record['checkpoint']})" if "checkpoint" in record else ""
         raise ValueError(
             f"The dataset's `{LATENT_ACTION}` was inferred by another model{other} than this "
-            "checkpoint's: stage latent_action was trained again since, or frame_offset, num_latents or "
+            "checkpoint's: stage latent_action was trained again since, or horizon, num_latents or "
             "hold_last_frame changed. Label it again with this checkpoint (lafp label), or infer latents while "
-            "training: --policy.latent_labels=false."
+            "training: --policy.precomputed_latents=false."
         )
 
 

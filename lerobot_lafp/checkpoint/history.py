@@ -8,19 +8,12 @@ from typing import Any
 
 from lerobot.configs.train import TRAIN_CONFIG_NAME, TrainPipelineConfig
 
-from ..configuration_lafp import LAFPConfig
-from .integrity import SEALS
+from ..options.fields import named_fields, read
+from ..options.migration import migrate_config
+from ..options.policy import PolicyOptions
 
 Run = Mapping[str, Any]
 
-#: Options of a policy that a run fills in from its dataset, or that are of the machine and of sharing.
-_NOT_CHOSEN = {
-    *("input_features", "output_features", "latent_features", "action_dim", "action_names", "state_names", "tasks"),
-    *("feature_order", "vector_names", "depth_cameras", "actions_are_positions"),
-    *("fps", "labels_repo_id", "motion_weight", "task_encoder", "text_dim", "backbone_config", "normalization_mapping"),
-    *("device", "use_amp", "use_peft", "push_to_hub", "repo_id", "private", "tags", "license"),
-    *("pretrained_path", "pretrained_revision", "stage", *SEALS),
-}
 #: What a training run is told beside its policy, as far as it decides what comes out.
 _OF_THE_RUN = ("steps", "batch_size", "seed")
 
@@ -60,15 +53,15 @@ def commands(runs: Sequence[Run]) -> Iterator[str]:
     before: Run | None = None
     defaults = {field.name: field.default for field in fields(TrainPipelineConfig)}
     for run in runs:
-        policy = run["policy"]
+        policy = migrate_config(run["policy"])
         start = _checkpoint_of(before) if before is not None else policy.get("pretrained_path")
         options = ["--policy.type=lafp"] if start is None else [f"--policy.path={start}"]
         options.append(f"--policy.stage={policy['stage']}")
-        options += _differences(policy, None if before is None else before["policy"])
+        options += _differences(policy, None if before is None else migrate_config(before["policy"]))
         data = run.get("dataset") or {}
         dataset = f"--dataset.repo_id={data.get('repo_id')}"
         options.append(dataset)
-        if policy.get("latent_labels") and start is not None:
+        if policy.get("precomputed_latents") and start is not None:
             yield f"lafp label --policy.path={start} {dataset} --output_dir=outputs/labels"
             options.append("--dataset.root=outputs/labels")
         if data.get("episodes"):
@@ -79,18 +72,17 @@ def commands(runs: Sequence[Run]) -> Iterator[str]:
 
 
 def _differences(policy: Mapping[str, Any], before: Mapping[str, Any] | None) -> Iterator[str]:
-    base = before if before is not None else json.loads(json.dumps(_defaults()))
-    chosen = set(base) - _NOT_CHOSEN
-    if base.get("labels_repo_id") is not None:
-        chosen.add("labels_repo_id")  # the list of labelled episodes was taken to another dataset
-    for name, value in policy.items():
-        if name in chosen and value != base[name]:
-            yield f"--policy.{name}={_word(value)}"
+    """The options that differ from those of the run before, or from the defaults."""
+    base = PolicyOptions() if before is None else before
+    again = before is not None and read(policy, "facts.labels_repo_id") != read(before, "facts.labels_repo_id")
+    for name in (each.name for each in named_fields(PolicyOptions) if each.is_option and each.name != "stage"):
+        now, then = read(policy, name, _ABSENT), json.loads(json.dumps(read(base, name)))
+        # The list of labelled episodes may be the same, and of another dataset.
+        if now is not _ABSENT and (now != then or (again and name == "labeled_episodes" and now is not None)):
+            yield f"--policy.{name}={_word(now)}"
 
 
-def _defaults() -> dict[str, Any]:
-    default = LAFPConfig(device="cpu")
-    return {f.name: getattr(default, f.name) for f in fields(LAFPConfig) if f.name not in _NOT_CHOSEN}
+_ABSENT = object()
 
 
 def _word(value: Any) -> str:

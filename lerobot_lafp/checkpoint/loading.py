@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from draccus import encode
 from huggingface_hub.constants import CONFIG_NAME
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..configuration_lafp import LAFPConfig
-from ..options.constants import STAGES
+from ..options.constants import Stage
+from ..options.fields import named_fields, read
+from ..options.migration import migrate_config
 from .integrity import migrate, options_changed, read_config, refuse_altered
 
 logger = logging.getLogger(__name__)
@@ -29,42 +32,9 @@ _OWNER = {
     "limits.": 2,
 }
 
-#: Position of a stage -> the options that its trained weights depend on, whether or not a shape would tell.
-_FIXED_OPTIONS = (
-    [
-        "latent_source",
-        "frame_offset",
-        "frame_offset_range",
-        "resize_shape",
-        "vision_encoder",
-        "pretrained_backbone_weights",
-        "backbone_grid",
-        "token_dim",
-        "latent_features",
-        "latent_dim",
-        "bottleneck",
-        "codebook_size",
-        "codebook_heads",
-        "image_target",
-        "pixel_target_size",
-        "latent_model_dim",
-        "idm_network",
-        "latent_tokens",
-        "idm_input",
-    ],
-    [
-        "n_obs_steps",
-        "horizon",
-        "num_latents",
-        "policy_head",
-        "policy_network",
-        "policy_dim",
-        "policy_layers",
-        "prediction",
-        "task_encoder",
-        "text_model",
-    ],
-    ["decoder_observation", "decoder_state", "decoder_dim", "relative_actions"],
+#: What serves stage 1 alone, so that the latents of a checkpoint do not depend on it.
+_FORWARD_MODEL = tuple(
+    f"latent_action_model.{part}." for part in ("vector_fdm", "pixel_fdm", "feature_fdm", "patch_fdm", "target_encoder")
 )
 
 
@@ -101,7 +71,9 @@ def load_weights(policy: nn.Module, config: LAFPConfig, file: str) -> None:
     own = policy.state_dict()
     _append_new_tasks(state, own)
     kept = {name: tensor for name, tensor in state.items() if _fits(own, name, tensor)}
-    unfit = [name for name in {*own, *state} - set(kept) if not _may_differ(config, name, state, steps)]
+    free = _FORWARD_MODEL if saved.get("image_target", "auto") != "auto" else ()  # of an older version, which chose
+    differing = [name for name in {*own, *state} - set(kept) if not name.startswith(free)]
+    unfit = [name for name in differing if not _may_differ(config, name, state, steps)]
     if unfit:
         raise ValueError(_explain(own, state, sorted(unfit), file))
     if len(kept) < len(own):
@@ -110,15 +82,33 @@ def load_weights(policy: nn.Module, config: LAFPConfig, file: str) -> None:
 
 
 def _refuse_changed_options(config: LAFPConfig, saved: Mapping[str, Any], folder: Path, steps: list[int]) -> None:
-    for stage, options, trained in zip(STAGES, _FIXED_OPTIONS, steps, strict=True):
-        for name in options if trained else ():
-            now = json.loads(json.dumps(getattr(config, name)))
-            if name in saved and saved[name] != now:
-                raise ValueError(
-                    f"`{name}` is {now} here, but {folder} was trained with {saved[name]}, and stage "
-                    f"{stage} cannot change it afterwards. Leave out --policy.{name}, or train stage {stage} again "
-                    "from a checkpoint that has not been through it."
-                )
+    """Refuse another value of an option that the weights of a trained stage depend on, whether a shape tells or not."""
+    then, now = migrate_config(saved), json.loads(json.dumps(encode(config)))
+    fixed = [("frame_offset", Stage.LATENT_ACTION), *((each.name, each.fixed_by) for each in named_fields(LAFPConfig))]
+    for name, stage in fixed:
+        if stage is None or not steps[stage.place]:
+            continue
+        before, after = _fixed(then, name), _fixed(now, name)
+        if before is not _ABSENT and before != after:
+            mend = f"--policy.{'horizon and --policy.num_latents' if name == 'frame_offset' else name}"
+            raise ValueError(
+                f"`{name}` is {after} here, but {folder} was trained with {before}, and stage {stage} cannot change it "
+                f"afterwards. Leave out {mend}, or train stage {stage} again from a checkpoint that has not been "
+                "through it."
+            )
+
+
+#: Of an option that a checkpoint is older than.
+_ABSENT = object()
+
+
+def _fixed(options: Mapping[str, Any], name: str) -> Any:
+    """The value of an option that a stage fixes, or of what follows from several."""
+    if name == "frame_offset":
+        return options["horizon"] // options["num_latents"]
+    if name == "language" and options.get(name) == "auto":  # as the first dataset settled it
+        return read(options, "facts.task_encoder") or _ABSENT
+    return read(options, name, _ABSENT)
 
 
 def _append_new_tasks(state: dict[str, Tensor], own: dict[str, Tensor]) -> None:

@@ -5,7 +5,7 @@
 
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +82,10 @@ def probe_config(config: LAFPConfig) -> LAFPConfig:
     lies beyond an episode's end is left out, even if training held its last frame.
     """
     count = max(2, config.num_latents)
-    return replace(
-        config,
+    return config.but(
         stage="joint",
         num_latents=count,
         horizon=count * config.frame_offset,
-        frame_offset_range=None,
         labeled_episodes=None,
         hold_last_frame=False,
     )
@@ -169,7 +167,7 @@ def collect(
     return Collected(
         **{"samples": None, "aligned": None, "codes": None, **found},  # type: ignore[arg-type]
         relative=relative,
-        codebook_size=policy.config.codebook_size if policy.config.bottleneck == "vq" else 0,
+        codebook_size=policy.config.codebook.size if policy.config.bottleneck == "vq" else 0,
         frame_offset=policy.config.frame_offset,
         taus=taus,
     )
@@ -198,9 +196,10 @@ def _read(policy: LAFPPolicy, batch: Mapping[str, Any]) -> tuple[TrainingBatch, 
     batch = policy.in_own_terms({key: x.to(device) if isinstance(x, Tensor) else x for key, x in batch.items()})
     actions, state = batch.get(ACTION), batch.get(OBS_STATE)
     width = None if actions is None else actions.shape[-1]  # another robot's actions can be told as well as one's own
-    as_motion = policy.config.relative_actions or policy.config.action_dim is None
+    as_motion = policy.config.relative_actions or policy.config.facts.action_dim is None
     relative = as_motion and state is not None and state.shape[-1] == width
-    config = replace(probe_config(policy.config), action_dim=width, relative_actions=relative)
+    config = probe_config(policy.config).but(relative_actions=relative)
+    config.facts.action_dim = width
     if actions is not None:
         unknown = ~torch.isfinite(actions).flatten(2).all(dim=-1)
         batch[f"{ACTION}_is_pad"] = unknown | batch.get(f"{ACTION}_is_pad", torch.zeros_like(unknown))
@@ -258,7 +257,6 @@ def _policy_latents(
     taus: tuple[float, ...],
 ) -> dict[str, Tensor]:
     acting, size = policy.stages.acting_policy, len(z_idm)
-    remaining = policy.config.interpolation_steps == "remaining"
     tokens = acting.observe(data.history)
 
     def draw(count: int) -> Tensor:
@@ -266,5 +264,5 @@ def _policy_latents(
         return torch.randn(count, *acting.chunk_shape, generator=generator).to(tokens)
 
     samples = acting.sample(tokens.repeat_interleave(num_samples, dim=0), draw(size * num_samples))
-    aligned = [acting.align(tokens, draw(size), z_idm, tokens.new_full((size,), tau), remaining) for tau in taus]
+    aligned = [acting.align(tokens, draw(size), z_idm, tokens.new_full((size,), tau)) for tau in taus]
     return {"samples": samples.unflatten(0, (size, num_samples)), "aligned": torch.stack(aligned, dim=1)}

@@ -1,7 +1,7 @@
 """Stage 3: latents -> physical actions, learnt from the few labelled demonstrations. LAFP paper, section 3.3.
 
-The decoder is trained on latents that the frozen policy made, not on the inverse model's: which latents exactly
-is the interpolation of ``flow.interpolation_input``, and chosen in ``modeling_lafp``.
+Which latents it is trained on, ``decoder_input`` says (`training/losses.py`): by default the inverse model's own; in
+the paper the frozen policy's, moved towards these by ``flow.interpolation_input``.
 """
 
 import torch

@@ -57,15 +57,6 @@ def prediction_to_sample(output: Tensor, z_tau: Tensor, tau: Tensor, prediction:
     return z_tau + (1 - expand_time(tau, z_tau)) * output
 
 
-def velocity_weight(tau: Tensor) -> Tensor:
-    """What turns a squared error of the data into one of the velocity: ``1 / (1 - tau)^2``, (B,) -> (B,).
-
-    The error of the data is large where noise is strong and vanishes near the data, so that alone it says little about
-    the last, fine part of the path. From ``tau = 0.9`` on the weight stays at 100 (JiT caps it likewise).
-    """
-    return 1 / (1 - tau).clamp(min=0.1) ** 2
-
-
 def integrate(
     predictor: Predictor, z: Tensor, num_steps: int, prediction: Prediction, tau: Tensor | None = None
 ) -> Tensor:
@@ -108,7 +99,6 @@ def interpolation_input(
     noise: Tensor,
     tau: Tensor,
     prediction: Prediction,
-    remaining_steps: int | None = None,
 ) -> Tensor:
     """The decoder's training input: the frozen flow, started between noise and the IDM's latent.
 
@@ -122,12 +112,9 @@ def interpolation_input(
         noise: ``z_0``, (B, L, Dz).
         tau: Interpolation strength, (B,): 0 is sampling from noise.
         prediction: What the predictor predicts.
-        remaining_steps: K of the sampler, to take its remaining Euler steps; unset: one call of the network.
 
     Returns:
         (B, L, Dz).
     """
     z_tau = interpolate(noise, z_idm, tau)
-    if remaining_steps is not None:
-        return integrate(predictor, z_tau, remaining_steps, prediction, tau)
     return prediction_to_sample(predictor(z_tau, tau), z_tau, tau, prediction)

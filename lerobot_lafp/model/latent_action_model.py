@@ -173,14 +173,12 @@ class LatentActionModel(nn.Module):
         bottleneck: ``continuous`` or ``vq``.
         codebook_size: Of ``vq``.
         codebook_heads: Of ``vq``.
-        image_target: What is predicted for cameras (see ``LAFPConfig``).
         pixel_target_size: Longest side of predicted images.
         idm_input: ``frames`` or ``difference`` (see ``LAFPConfig``).
         motion_grid: Cells a side of the optical flow predicted from the latent; 0: no motion is predicted at all.
-        motion_target: ``flow``, ``moments`` or ``both`` (see ``LAFPConfig``).
+        motion_target: ``centroid``, ``flow`` or ``both`` (see ``LAFPConfig``).
         patch_shapes: Cameras that come as a ViT's patch tokens -> (P, F); these are then what is predicted.
-        idm_network: ``mlp`` or ``transformer`` (see ``LAFPConfig``).
-        latent_tokens: M, tokens that the width Dz of a latent is divided into.
+        latent_tokens: M, tokens that the width Dz of a latent is divided into, each read by a query; 0: a perceptron.
     """
 
     def __init__(
@@ -195,14 +193,12 @@ class LatentActionModel(nn.Module):
         bottleneck: Literal["continuous", "vq"] = "continuous",
         codebook_size: int = 64,
         codebook_heads: int = 4,
-        image_target: Literal["auto", "pixels", "features"] = "auto",
         pixel_target_size: int = 64,
         idm_input: Literal["frames", "difference"] = "frames",
         motion_grid: int = 0,
-        motion_target: Literal["flow", "moments", "both"] = "moments",
+        motion_target: Literal["centroid", "flow", "both"] = "centroid",
         patch_shapes: Mapping[str, tuple[int, int]] | None = None,
-        idm_network: Literal["mlp", "transformer"] = "mlp",
-        latent_tokens: int = 1,
+        latent_tokens: int = 0,
     ) -> None:
         super().__init__()
         patch_shapes = patch_shapes or {}
@@ -212,7 +208,7 @@ class LatentActionModel(nn.Module):
         frame_dim = encoder.num_tokens * encoder.token_dim
         self.idm: nn.Module = (
             AttendingIDM(2 * encoder.num_tokens, encoder.token_dim, hidden, latent_dim, latent_tokens)
-            if idm_network == "transformer"
+            if latent_tokens
             else mlp(2 * frame_dim, hidden, latent_dim)
         )
         self.bottleneck = (
@@ -230,7 +226,7 @@ class LatentActionModel(nn.Module):
         self.target_encoder: nn.ModuleDict = nn.ModuleDict()
         self.patch_fdm = nn.ModuleDict(
             {
-                module_key(key): PatchPredictor(*shape, encoder.token_dim, latent_dim, latent_tokens, hidden)
+                module_key(key): PatchPredictor(*shape, encoder.token_dim, latent_dim, max(1, latent_tokens), hidden)
                 for key, shape in patch_shapes.items()
             }
         )
@@ -239,8 +235,7 @@ class LatentActionModel(nn.Module):
             if key in patch_shapes:
                 continue
             name = module_key(key)
-            small = max(shape[1:]) <= SMALL_IMAGE
-            if image_target == "pixels" or (image_target == "auto" and small):
+            if max(shape[1:]) <= SMALL_IMAGE:
                 self.pixel_cameras.append(key)
                 self.pixel_fdm[name] = PixelPredictor(shape, cond_dim, pixel_target_size)
             else:

@@ -17,6 +17,9 @@ from ..observation.encoders import ObservationEncoder
 from ..observation.terms import Observation
 from .layers import ResidualBlock, attention
 
+#: (tau, noise) pairs drawn per sample of a batch; the observation is encoded once for all.
+DRAWS = 4
+
 
 class TimeEmbedding(nn.Module):
     """Sinusoids of flow time, then two linear layers (diffusers): tau (B,) -> (B, D)."""
@@ -120,7 +123,7 @@ class LatentPolicy(nn.Module):
         """Latents to act on, (B, L, Dz), from ``noise`` of that shape; ``steer`` changes what a flow's network says."""
         raise NotImplementedError
 
-    def align(self, tokens: Tensor, noise: Tensor, z_idm: Tensor, tau: Tensor, remaining: bool) -> Tensor:
+    def align(self, tokens: Tensor, noise: Tensor, z_idm: Tensor, tau: Tensor) -> Tensor:
         """Latents to train the decoder on, moved towards ``z_idm`` (the interpolation), (B, L, Dz)."""
         raise NotImplementedError
 
@@ -133,26 +136,20 @@ class FlowPolicy(LatentPolicy):
         *args: object,
         prediction: flow.Prediction,
         num_steps: int,
-        draws: int = 1,
-        error_of: flow.Prediction = "sample",
         **kwargs: object,
     ) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
         self.prediction = prediction
-        self.error_of = error_of
         self.num_steps = num_steps
-        self.draws = draws
 
     def loss(self, z: Tensor, tokens: Tensor) -> Tensor:
-        data = repeat(z, "b l d -> (m b) l d", m=self.draws)
-        seen = repeat(tokens, "b t n d -> (m b) t n d", m=self.draws)
+        data = repeat(z, "b l d -> (m b) l d", m=DRAWS)
+        seen = repeat(tokens, "b t n d -> (m b) t n d", m=DRAWS)
         noise = torch.randn_like(data)
         tau = torch.rand(data.shape[0], dtype=data.dtype, device=data.device)
         output = self.network(flow.interpolate(noise, data, tau), tau, seen)
         error = (output - flow.prediction_target(noise, data, self.prediction)) ** 2
-        if self.prediction == "sample" and self.error_of == "velocity":
-            error = error * flow.expand_time(flow.velocity_weight(tau), error)
-        return rearrange(error, "(m b) l d -> m b l d", m=self.draws).mean(dim=0)
+        return rearrange(error, "(m b) l d -> m b l d", m=DRAWS).mean(dim=0)
 
     def _predictor(self, tokens: Tensor) -> flow.Predictor:
         return lambda z, tau: self.network(z, tau, tokens)
@@ -163,9 +160,8 @@ class FlowPolicy(LatentPolicy):
             predictor = steer(predictor)
         return flow.integrate(predictor, noise, self.num_steps, self.prediction)
 
-    def align(self, tokens: Tensor, noise: Tensor, z_idm: Tensor, tau: Tensor, remaining: bool) -> Tensor:
-        steps = self.num_steps if remaining else None
-        return flow.interpolation_input(self._predictor(tokens), z_idm, noise, tau, self.prediction, steps)
+    def align(self, tokens: Tensor, noise: Tensor, z_idm: Tensor, tau: Tensor) -> Tensor:
+        return flow.interpolation_input(self._predictor(tokens), z_idm, noise, tau, self.prediction)
 
 
 class BehaviorCloningPolicy(LatentPolicy):
@@ -181,7 +177,7 @@ class BehaviorCloningPolicy(LatentPolicy):
     def sample(self, tokens: Tensor, noise: Tensor, steer: flow.Steering | None = None) -> Tensor:
         return self._mean(tokens)
 
-    def align(self, tokens: Tensor, noise: Tensor, z_idm: Tensor, tau: Tensor, remaining: bool) -> Tensor:
+    def align(self, tokens: Tensor, noise: Tensor, z_idm: Tensor, tau: Tensor) -> Tensor:
         return self._mean(tokens)
 
 

@@ -25,7 +25,7 @@ class SafetyLimits(nn.Module):
     def __init__(self, action_dim: int, state_dim: int, token_dim: int) -> None:
         super().__init__()
         self.action = RunningRange(action_dim)
-        #: Of the actions' range, by which it may be left: `limit_margin` times this, (A,).
+        #: Of the actions' range, by which it may be left: `limits.margin` times this, (A,).
         self.register_buffer("width", torch.zeros(action_dim))
         #: Largest change of an action from one frame to the next.
         self.change = RunningRange(action_dim)

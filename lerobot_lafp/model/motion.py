@@ -34,7 +34,7 @@ class MotionHead(nn.Module):
         cameras: Camera -> number of channels.
         vectors: State -> width; what is predicted is its change.
         grid: Cells a side over which flow is averaged.
-        target: What is predicted for cameras (``LAFPConfig.motion_target``).
+        target: What is predicted for cameras (``motion.target``).
     """
 
     def __init__(
@@ -43,13 +43,13 @@ class MotionHead(nn.Module):
         cameras: Mapping[str, int],
         vectors: Mapping[str, int],
         grid: int,
-        target: Literal["flow", "moments", "both"] = "flow",
+        target: Literal["centroid", "flow", "both"] = "centroid",
     ) -> None:
         super().__init__()
         self.cameras = list(cameras)
         self.vectors = list(vectors)
         self.grid = grid
-        self.tells_flow, self.tells_shift = target != "moments", target != "flow"
+        self.tells_flow, self.tells_shift = target != "centroid", target != "flow"
         width = sum(vectors.values())
         for channels in cameras.values():
             width += 2 * grid * grid * self.tells_flow + 2 * channels * self.tells_shift

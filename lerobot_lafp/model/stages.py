@@ -18,6 +18,7 @@ from ..observation.language import TASK, TaskEncoder, encode_tasks
 from ..observation.normalizer import ObservationNormalizer
 from ..observation.terms import Observation
 from ..observation.vit import FrozenViT, build_vit, load_vit
+from ..options.constants import Stage
 from .action_decoder import ActionDecoder
 from .latent_action_model import LatentActionModel
 from .latent_policy import BehaviorCloningPolicy, FlowPolicy, LatentPolicy
@@ -65,7 +66,7 @@ class Stages:
             modules.append(self.latent_action_model)
         if stage in ("joint", "latent_policy") or (stage == "action_decoder" and config.finetune_policy):
             modules.append(self.latent_policy)
-        if stage in ("joint", "action_decoder") and config.decoder_input != "none":
+        if stage in ("joint", "action_decoder") and config.decoder_input != "action_head":
             modules.append(self.action_decoder)
         return [module for module in modules if module is not None]
 
@@ -75,7 +76,7 @@ class Stages:
             yield from module.trained_parameters() if isinstance(module, LatentActionModel) else module.parameters()
 
     def with_task(self, history: Observation, tasks: Any) -> Observation:
-        """``history`` and the vector of each sample's task in words, if the policy reads it (``task_encoder``).
+        """``history`` and the vector of each sample's task in words, if the policy reads it (``language``).
 
         Args:
             history: Every tensor (B, T, ..).
@@ -90,7 +91,7 @@ class Stages:
 
     def decoder_observation(self, tokens: Tensor, history: Observation) -> Tensor | None:
         """What the decoder reads beside latents, (B, O)."""
-        read = [tokens.flatten(1)] if self.config.decoder_observation else []
+        read = [tokens.flatten(1)] if self.config.decoder_observes == "tokens" else []
         read += [history[key][:, -1] for key in self.config.decoder_states]
         return torch.cat(read, dim=-1) if read else None
 
@@ -99,7 +100,7 @@ class Stages:
         if self.chunk_moments is not None:
             return self.chunk_moments
         model = self.latent_action_model
-        if self.config.decoder_input == "none" and model is not None and model.action_moments is not None:
+        if self.config.decoder_input == "action_head" and model is not None and model.action_moments is not None:
             return model.action_moments
         assert self.action_decoder is not None
         return self.action_decoder.moments
@@ -111,9 +112,9 @@ def build(
     """The modules of a policy, as its configuration says.
 
     Args:
-        config: What ``motion_weight`` and the like were settled in.
+        config: The policy's; ``facts.motion_weight`` and the like are settled.
         stats: The dataset's, by which states are normalised.
-        known_tasks: Of ``config.tasks``, how many have their vectors in the checkpoint that is loaded next.
+        known_tasks: Of ``config.facts.tasks``, how many have their vectors in the checkpoint that is loaded next.
         load_backbone: As in ``LAFPPolicy``.
     """
     # The order in which they are built decides what a seed draws for each.
@@ -134,10 +135,10 @@ def build_normalizer(
         {**config.vector_shapes, **config.decoder_vector_shapes},
         stats,
         config.resize_shape,
-        imagenet=config.pretrained_backbone_weights is not None,
-        vit=_vit(config, load_backbone) if config.vision_encoder == "vit" and config.camera_shapes else None,
-        keep_pixels=bool(config.motion_weight) and config.stage in ("joint", "latent_action"),
-        depth=config.depth_cameras or (),
+        imagenet=config.backbone.weights is not None,
+        vit=_vit(config, load_backbone) if config.backbone.encoder == "vit" and config.camera_shapes else None,
+        keep_pixels=bool(config.facts.motion_weight) and config.trains(Stage.LATENT_ACTION),
+        depth=config.facts.depth_cameras or (),
     )
 
 
@@ -157,47 +158,47 @@ def _build_stages(
             normalizer.image_shapes,
             {**vectors, **more},
             config.token_dim,
-            config.vision_encoder,
-            config.pretrained_backbone_weights,
+            config.backbone.encoder,
+            config.backbone.weights,
             load_backbone,
             normalizer.patch_shapes,
         )
 
     if config.latent_source == "actions":
-        if config.action_dim is None:
+        if config.facts.action_dim is None:
             raise ValueError("`latent_source=actions` needs a dataset with an `action` column.")
-        policy = _latent_policy(config, encoder(task), (config.horizon, config.action_dim))
-        return None, None, RunningMoments(config.action_dim), policy
+        policy = _latent_policy(config, encoder(task), (config.horizon, config.facts.action_dim))
+        return None, None, RunningMoments(config.facts.action_dim), policy
     model = _latent_action_model(config, encoder({}), normalizer, vectors)
     decoder = None
-    if config.action_dim is not None:
+    if config.facts.action_dim is not None:
         seen = _decoder_obs_dim(config, model.encoder.num_tokens + len(task))
-        shape = (config.num_latents, config.latent_dim, config.horizon, config.action_dim)
+        shape = (config.num_latents, config.latent_dim, config.horizon, config.facts.action_dim)
         decoder = ActionDecoder(*shape, config.decoder_dim, seen)
     return model, decoder, None, _latent_policy(config, encoder(task), (config.num_latents, config.latent_dim))
 
 
 def build_limits(config: LAFPConfig) -> SafetyLimits | None:
     """What no command exceeds; None as long as no dataset had an action."""
-    if config.action_dim is None:
+    if config.facts.action_dim is None:
         return None
     state = (config.input_features or {}).get(OBS_STATE)
-    return SafetyLimits(config.action_dim, state.shape[0] if state is not None else 0, config.token_dim)
+    return SafetyLimits(config.facts.action_dim, state.shape[0] if state is not None else 0, config.token_dim)
 
 
 def build_task_encoder(config: LAFPConfig, known: int) -> TaskEncoder | None:
-    """What reads ``config.tasks``, of which the vectors of the first ``known`` are still to be loaded."""
+    """What reads ``config.facts.tasks``, of which the vectors of the first ``known`` are still to be loaded."""
     if not config.reads_task:
         return None
-    tasks = list(config.tasks or [])
+    tasks = list(config.facts.tasks or [])
     table = None
     if config.task_encoder == "model":
         assert config.text_model is not None
         new = encode_tasks(config.text_model, tasks[known:]) if len(tasks) > known else None
         if new is not None:
-            config.text_dim = new.shape[1]
-        assert config.text_dim is not None
-        rows = torch.zeros(known, config.text_dim)
+            config.facts.text_dim = new.shape[1]
+        assert config.facts.text_dim is not None
+        rows = torch.zeros(known, config.facts.text_dim)
         table = rows if new is None else torch.cat([rows, new])
     return TaskEncoder(tasks, config.text_model, table)
 
@@ -212,17 +213,15 @@ def _latent_action_model(
         latent_dim=config.latent_dim,
         hidden=config.latent_model_dim,
         frame_offset=config.frame_offset,
-        action_dim=config.action_dim,
+        action_dim=config.facts.action_dim,
         bottleneck=config.bottleneck,
-        codebook_size=config.codebook_size,
-        codebook_heads=config.codebook_heads,
-        image_target=config.image_target,
+        codebook_size=config.codebook.size,
+        codebook_heads=config.codebook.heads,
         pixel_target_size=config.pixel_target_size,
         idm_input=config.idm_input,
-        motion_grid=config.motion_grid if config.motion_weight else 0,
-        motion_target=config.motion_target,
+        motion_grid=1 if config.facts.motion_weight else 0,
+        motion_target=config.motion.target,
         patch_shapes=normalizer.patch_shapes,
-        idm_network=config.idm_network,
         latent_tokens=config.latent_tokens,
     )
 
@@ -237,23 +236,21 @@ def _latent_policy(config: LAFPConfig, encoder: ObservationEncoder, chunk_shape:
         *network,
         prediction=config.prediction,
         num_steps=config.num_flow_steps,
-        draws=config.flow_draws,
-        error_of=config.flow_loss,
     )
 
 
 def _decoder_obs_dim(config: LAFPConfig, num_tokens: int) -> int:
     """Width of what the decoder reads beside latents: the history's tokens, and states."""
-    tokens = config.n_obs_steps * num_tokens * config.token_dim if config.decoder_observation else 0
+    tokens = config.n_obs_steps * num_tokens * config.token_dim if config.decoder_observes == "tokens" else 0
     return tokens + sum(torch.Size(shape).numel() for shape in config.decoder_states.values())
 
 
 def _vit(config: LAFPConfig, load: bool) -> FrozenViT:
     """The frozen ViT of ``config``, with the weights it was published with or without any; its own configuration
     becomes part of ``config``."""
-    if load or config.backbone_config is None:
-        assert config.pretrained_backbone_weights is not None
-        config.backbone_config, model = load_vit(config.pretrained_backbone_weights)
+    if load or config.facts.backbone_config is None:
+        assert config.backbone.weights is not None
+        config.facts.backbone_config, model = load_vit(config.backbone.weights)
     else:
-        model = build_vit(config.backbone_config)
-    return FrozenViT(model, config.backbone_config, config.backbone_grid)
+        model = build_vit(config.facts.backbone_config)
+    return FrozenViT(model, config.facts.backbone_config, config.backbone.grid)

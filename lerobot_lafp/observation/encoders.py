@@ -67,7 +67,7 @@ def _load_backbone(net: nn.Module, weights: str) -> None:
     more = [k for k in state if k.startswith("layer") and k not in own and not k.endswith("num_batches_tracked")]
     if unfit or more:
         raise ValueError(
-            f"`pretrained_backbone_weights={weights}` is not a ResNet-18 of torchvision: it "
+            f"`backbone.weights={weights}` is not a ResNet-18 of torchvision: it "
             f"{'lacks or misshapes' if unfit else 'also holds'} {(unfit or more)[:3]}."
         )
     net.load_state_dict({k: state[k] for k in own if not k.startswith("fc.")}, strict=False)
@@ -83,7 +83,7 @@ def _read_backbone(weights: str) -> dict[str, Tensor]:
                 state = torch.load(path, map_location="cpu", weights_only=True)
         except (SafetensorError, UnpicklingError, RuntimeError, EOFError) as error:
             raise ValueError(
-                f"`pretrained_backbone_weights={weights}` cannot be read: it is damaged or no state dict saved by "
+                f"`backbone.weights={weights}` cannot be read: it is damaged or no state dict saved by "
                 "torch or safetensors. Download it again."
             ) from error
     else:
@@ -91,12 +91,12 @@ def _read_backbone(weights: str) -> dict[str, Tensor]:
             state = torchvision.models.get_weight(weights).get_state_dict(progress=True, check_hash=True)
         except (ValueError, KeyError) as error:
             raise ValueError(
-                f"`pretrained_backbone_weights={weights}` is neither a file nor a torchvision weights name such as "
+                f"`backbone.weights={weights}` is neither a file nor a torchvision weights name such as "
                 "ResNet18_Weights.IMAGENET1K_V1."
             ) from error
         except OSError as error:
             raise ValueError(
-                f"`pretrained_backbone_weights={weights}` could not be downloaded ({error}). Download it elsewhere "
+                f"`backbone.weights={weights}` could not be downloaded ({error}). Download it elsewhere "
                 "and give the path of the file, or leave the option out to train from random weights."
             ) from error
     return dict(state)

@@ -101,8 +101,8 @@ def encode_tasks(source: str, tasks: Sequence[str]) -> Tensor:
         ImportError: ``transformers`` is not installed.
         ValueError: There is no such text model, it cannot be fetched, or its weights are not all there.
     """
-    model: Any = load_pretrained(source, "text model", "text_model")[1]
-    tokenizer = load_tokenizer(source, "text_model")
+    model: Any = load_pretrained(source, "text model", "language")[1]
+    tokenizer = load_tokenizer(source, "language")
     reader = model.get_encoder() if model.config.is_encoder_decoder else model
     tokens = [tokenizer(task, truncation=True)["input_ids"] for task in tasks]
     # Without its files, transformers makes up a tokenizer that knows no word.

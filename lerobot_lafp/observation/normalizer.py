@@ -110,8 +110,8 @@ class ObservationNormalizer(nn.Module):
             return images
         if ready and self.keep_pixels:
             raise ValueError(
-                f"`motion_weight` needs images, and the dataset holds `{next(iter(ready))}` as features of a ViT. "
-                "Train stage latent_action from the video itself, or with --policy.motion_weight=0."
+                f"`motion.weight` needs images, and the dataset holds `{next(iter(ready))}` as features of a ViT. "
+                "Train stage latent_action from the video itself, or with --policy.motion.weight=0."
             )
         return {**ready, **self._as_patches(self.vit, images)}
 

@@ -20,7 +20,7 @@ KIND = "ViT"
 
 def load_vit(source: str) -> tuple[dict[str, Any], nn.Module]:
     """Configuration and model of a ViT with its weights; see ``load_pretrained``."""
-    return load_pretrained(source, KIND, "pretrained_backbone_weights")
+    return load_pretrained(source, KIND, "backbone.weights")
 
 
 def build_vit(config: Mapping[str, Any]) -> nn.Module:
@@ -46,7 +46,7 @@ class FrozenViT(nn.Module):
         if not isinstance(config.get("patch_size"), int) or not isinstance(config.get("hidden_size"), int):
             raise ValueError(
                 f"A model of type {config.get('model_type')} has no square patches of one width. Give "
-                "`pretrained_backbone_weights` a ViT such as DINOv2 or DINOv3."
+                "`backbone.weights` a ViT such as DINOv2 or DINOv3."
             )
         self.model = model.requires_grad_(False)
         self.patch = int(config["patch_size"])

@@ -5,7 +5,6 @@ an option that is left out has its default.
 """
 
 import contextlib
-import dataclasses
 import io
 import json
 import logging
@@ -25,6 +24,8 @@ from safetensors import safe_open
 
 from ..configuration_lafp import LAFPConfig
 from ..errors import in_one_line
+from ..options.fields import named_fields, read
+from ..options.migration import migrate_config
 
 #: Options of ``lerobot-train`` that leave the trained weights as they are: logging, saving, loading, evaluation.
 NEUTRAL = {
@@ -36,16 +37,6 @@ NEUTRAL = {
 #: Options of a policy that are of the machine, or of sharing a checkpoint.
 _NEUTRAL_OF_POLICY = {"device", "use_amp", "push_to_hub", "repo_id", "private", "tags", "license"}
 _NEUTRAL_OF_DATASET = {"video_backend"}
-#: Options of LAFP that only a command sets, though their default is None. Every other such field is filled in by a run.
-UNSET_BY_DEFAULT = {
-    *("labeled_episodes", "frame_offset_s", "frame_offset_range", "latent_labels", "resize_shape"),
-    *("pretrained_backbone_weights", "text_model", "limit_range", "limit_change_per_s", "optimizer_lr"),
-}
-#: A field of LAFP that a run settles, though its default is not None.
-_SETTLED = {"task_encoder"}
-#: Options that name a folder, or a repository of the Hub.
-_PATHS = {"pretrained_backbone_weights", "text_model"}
-
 #: Stage -> prefixes of the weights that it leaves as the stage before trained them.
 _LEFT_AS_THEY_ARE = {
     "latent_policy": tuple(f"latent_action_model.{part}." for part in ("encoder", "idm", "bottleneck", "statistics")),
@@ -244,25 +235,30 @@ def _differences_of_policy(asked: Asked, then: Mapping[str, Any]) -> Iterator[Di
     if now.get("type") != then.get("type"):
         yield Difference("policy.type", then.get("type"), now.get("type"))
         return
-    chosen = _chosen_fields() if now.get("type") == LAFPConfig.get_choice_name(LAFPConfig) else set()
+    if now.get("type") == LAFPConfig.get_choice_name(LAFPConfig):
+        then = migrate_config(then)
+        for each in named_fields(LAFPConfig):
+            values = read(then, each.name, _ABSENT), read(now, each.name)
+            if (
+                each.is_option
+                and values[0] is not _ABSENT
+                and not _equal(each.name, values[1], values[0], each.is_path)
+            ):
+                yield Difference(f"policy.{each.name}", *values)
+        return
     for name in now.keys() & then.keys() - _NEUTRAL_OF_POLICY - {"pretrained_path"}:
-        named = f"policy.{name}" in asked.given and now[name] not in (None, "auto")
-        if (named or name in chosen) and not _equal(name, now[name], then[name]):
+        if f"policy.{name}" in asked.given and now[name] is not None and now[name] != then[name]:
             yield Difference(f"policy.{name}", then[name], now[name])
 
 
-def _chosen_fields() -> set[str]:
-    """The fields of LAFP that a command decides, whether it names them or leaves them at their defaults."""
-    fixed = {
-        field.name for field in dataclasses.fields(LAFPConfig) if isinstance(field.default, bool | int | float | str)
-    }
-    return (fixed | UNSET_BY_DEFAULT) - _SETTLED
+#: Of an option that a run is older than.
+_ABSENT = object()
 
 
-def _equal(name: str, now: Any, then: Any) -> bool:
+def _equal(name: str, now: Any, then: Any, is_path: bool = False) -> bool:
     if "episodes" in name and isinstance(now, list) and isinstance(then, list):
         return sorted(now) == sorted(then)
-    if name in _PATHS and now and then:
+    if is_path and now and then:
         return now == then or os.path.realpath(now) == os.path.realpath(then)
     return bool(now == then)
 

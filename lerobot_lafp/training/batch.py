@@ -69,10 +69,7 @@ def read_batch(batch: Mapping[str, Any], config: LAFPConfig, normalizer: Observa
     history_at = [deltas.index(d) for d in config.history_deltas] if config.stage != "latent_action" else []
     frames_at = [deltas.index(d) for d in config.boundary_deltas]
     keys = [*normalizer.camera_shapes, *normalizer.vector_shapes]
-    batch, drawn = normalizer.unpacked(batch), None
-    if config.draws_frame_offset and all(key in batch for key in keys):  # else the normaliser says what is missing
-        batch, drawn = _draw_later_frame(batch, config, keys)
-        frames_at = deltas = [0, 1]
+    batch = normalizer.unpacked(batch)
     observation = normalizer(batch)
     for key, x in observation.items():
         _check_count(key, x.shape[1], deltas, config.stage)
@@ -83,13 +80,11 @@ def read_batch(batch: Mapping[str, Any], config: LAFPConfig, normalizer: Observa
     _check_finite({key: batch[key] for key in normalizer.vector_shapes}, ~pad, batch)
     _check_statistics({key: observation[key] for key in normalizer.vector_shapes}, ~pad)
 
-    labels = _latent_labels(batch, config)
+    labels = _precomputed_latents(batch, config)
     valid = ~(pad[:, frames_at[1:]] | pad[:, frames_at[:-1]]) if labels is None else labels[1]
     actions, labeled = _actions(batch, config, like=pad)
-    if drawn is not None:  # a latent tells the actions between its own two frames
-        labeled = labeled & (torch.arange(labeled.shape[1], device=labeled.device) < drawn.unsqueeze(1))
     origins = None
-    if config.relative_actions and raw_state is not None and config.action_dim is not None:
+    if config.relative_actions and raw_state is not None and config.facts.action_dim is not None:
         joints = raw_state[..., config.joint_of_action]
         origins = joints[:, frames_at] if joints.ndim == 3 else joints.unsqueeze(1)
     return TrainingBatch(
@@ -112,35 +107,16 @@ def _check_count(key: str, count: int, deltas: list[int], stage: str) -> None:
         )
 
 
-def _draw_later_frame(
-    batch: Mapping[str, Any], config: LAFPConfig, keys: list[str]
-) -> tuple[Mapping[str, Any], Tensor]:
-    """Of frames 0 and ``frame_offset_range`` (B, 1 + R, ..) the first and one drawn later one each, (B, 2, ..).
-
-    Drawn before the frames are normalised, so that a ViT sees no others. Also: which offset each drew, (B,).
-    """
-    deltas = config.boundary_deltas
-    first = batch[keys[0]]
-    drawn = torch.randint(deltas[1], deltas[-1] + 1, (len(first),), device=first.device)
-    at = torch.stack([torch.zeros_like(drawn), drawn - deltas[1] + 1], dim=1)
-    rows = torch.arange(len(first), device=first.device).unsqueeze(1)
-    picked = dict(batch)
-    for key in {*keys, OBS_STATE} & set(batch):
-        _check_count(key, batch[key].shape[1], deltas, config.stage)
-        picked[key] = batch[key][rows, at]
-    return picked | {name: batch[name][rows, at] for name in _paddings(batch)}, drawn
-
-
-def _latent_labels(batch: Mapping[str, Any], config: LAFPConfig) -> tuple[Tensor, Tensor] | None:
+def _precomputed_latents(batch: Mapping[str, Any], config: LAFPConfig) -> tuple[Tensor, Tensor] | None:
     """Latents (B, L, Dz) that the dataset brings to stage latent_policy, zero where not valid (B, L); None without."""
-    if config.stage != "latent_policy" or config.latent_labels is False:
+    if config.stage != "latent_policy" or config.precomputed_latents is False:
         return None
     latents, pad = batch.get(LATENT_ACTION), batch.get(LATENT_ACTION_IS_PAD)
     if latents is None or pad is None:
-        if config.latent_labels:
+        if config.precomputed_latents:
             raise ValueError(
-                f"`latent_labels` is set, but the dataset has no column `{LATENT_ACTION}`. Write one with lafp label, "
-                "or leave --policy.latent_labels out."
+                f"`precomputed_latents` is set, but the dataset has no column `{LATENT_ACTION}`. Write one with lafp "
+                "label, or leave --policy.precomputed_latents out."
             )
         return None
     latents, pad = latents.reshape(len(latents), -1), pad.reshape(len(pad), -1)  # older datasets hold (B, L, Dz)
@@ -177,11 +153,11 @@ def _observation_padding(batch: Mapping[str, Any], like: Tensor) -> Tensor:
 def _actions(batch: Mapping[str, Any], config: LAFPConfig, like: Tensor) -> tuple[Tensor, Tensor]:
     size, deltas = like.shape[0], config.action_delta_indices
     actions = batch.get(ACTION)
-    if actions is None or deltas is None or config.action_dim is None:
+    if actions is None or deltas is None or config.facts.action_dim is None:
         count = len(deltas or [])
-        nothing = torch.zeros(size, count, config.action_dim or 0, device=like.device)
+        nothing = torch.zeros(size, count, config.facts.action_dim or 0, device=like.device)
         return nothing, torch.zeros(size, count, dtype=torch.bool, device=like.device)
-    expected = (size, len(deltas), config.action_dim)
+    expected = (size, len(deltas), config.facts.action_dim)
     if actions.ndim == 2 and expected[1:] == (1, 1):  # one action of one number
         actions = actions.unsqueeze(-1)
     if tuple(actions.shape) != expected:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from lerobot.utils.constants import ACTION, OBS_STATE
@@ -9,6 +10,9 @@ from lerobot.utils.constants import ACTION, OBS_STATE
 from ..acting.protections import protections
 from ..configuration_lafp import LAFPConfig
 from ..observation.pictures import shows_nothing
+from ..options.constants import Stage
+from ..options.fields import read
+from ..options.groups import Limits
 from ..options.names import dimension_names, listed, positions_of
 from .measuring import Statistics, episodes_with_gaps, measure_columns, measure_commands
 
@@ -24,21 +28,21 @@ def default_motion_weight(config: LAFPConfig) -> float:
     """Motion stands in for labels. Beside them it helps where a camera tells it; with a ViT that is not measured."""
     if not config.labels_in_stage_1:
         return 1.0
-    return 0.1 if config.camera_shapes and config.vision_encoder != "vit" else 0.0
+    return 0.1 if config.camera_shapes and config.backbone.encoder != "vit" else 0.0
 
 
 def warn_of_idle_latents(config: LAFPConfig) -> None:
     """Say so if nothing but reconstruction holds the latents: they may then tell what is seen, not what was done."""
     held = (
         config.labels_in_stage_1
-        or config.motion_weight
+        or config.facts.motion_weight
         or config.idm_input == "difference"
         or config.bottleneck == "vq"
     )
     if config.stage == "latent_action" and not held:
         logger.warning(
             "Stage latent_action trains without labels, and nothing stands in for them: its latents may describe what "
-            "the later frame looks like, not what was done. Leave --policy.motion_weight=0 out."
+            "the later frame looks like, not what was done. Leave --policy.motion.weight=0 out."
         )
 
 
@@ -70,7 +74,9 @@ def measure_states(
             found[key] = (
                 of_column if order is None else {n: x[order] if n != "count" else x for n, x in of_column.items()}
             )
-    needed = {*config.vector_shapes, *(config.depth_cameras or ())} if fresh else set(config.decoder_vector_shapes)
+    needed = (
+        {*config.vector_shapes, *(config.facts.depth_cameras or ())} if fresh else set(config.decoder_vector_shapes)
+    )
     for key in sorted(key for key in needed if renamed.get(key, key) in meta.features):
         if not {"mean", "std"} <= set(found.get(key, ())):
             raise ValueError(
@@ -131,28 +137,29 @@ def check_dataset(config: LAFPConfig, meta: Any) -> None:
 
 
 def _check_rate(config: LAFPConfig, meta: Any) -> None:
-    if config.fps is None:
-        config.fps = float(meta.fps)
-    if config.fps != meta.fps:
+    if config.facts.fps is None:
+        config.facts.fps = float(meta.fps)
+    if config.facts.fps != meta.fps:
         raise ValueError(
-            f"{meta.repo_id} has {meta.fps} frames per second, but `fps` is {config.fps}, the rate this policy is "
-            "trained at: a latent action would cover another time. Resample the video (lafp import-datasets --fps), or "
-            f"say that it does not matter: --policy.fps={meta.fps}."
+            f"{meta.repo_id} has {meta.fps} frames per second, but `fps` is {config.facts.fps}, the rate this policy "
+            "is trained at: a latent action would cover another time. Resample the video (lafp import-datasets --fps), "
+            "or train from the start on this one."
         )
 
 
 def _check_labels(config: LAFPConfig, meta: Any, episodes: Sequence[int] | None) -> None:
     if config.labeled_episodes is None:
         return
-    if config.labels_repo_id is None:
-        config.labels_repo_id = meta.repo_id
-    if config.labels_repo_id != meta.repo_id and config.stage != "latent_policy":
+    if config.facts.labels_repo_id is None and not config.reads_labels:
+        return
+    if config.facts.labels_repo_id is None:
+        config.facts.labels_repo_id = meta.repo_id
+    if config.facts.labels_repo_id != meta.repo_id and config.stage != "latent_policy":
         raise ValueError(
-            f"`labeled_episodes` was chosen for dataset {config.labels_repo_id}, but this is {meta.repo_id}. If "
-            "all of its episodes are labelled, pass --policy.labeled_episodes=null; else pass a list for it "
-            f"together with --policy.labels_repo_id={meta.repo_id}."
+            f"`labeled_episodes` was chosen for dataset {config.facts.labels_repo_id}, but this is {meta.repo_id}. If "
+            "all of its episodes are labelled, pass --policy.labeled_episodes=null; else pass a list for it."
         )
-    if config.labels_repo_id != meta.repo_id:
+    if config.facts.labels_repo_id != meta.repo_id:
         return
     if max(config.labeled_episodes) >= meta.total_episodes:
         raise ValueError(
@@ -179,18 +186,32 @@ def _check_labels(config: LAFPConfig, meta: Any, episodes: Sequence[int] | None)
 def _check_lengths(config: LAFPConfig, meta: Any, episodes: Sequence[int] | None) -> None:
     lengths = [int(n) for n in meta.episodes["length"]]
     among = range(len(lengths)) if episodes is None else episodes
-    shortest = min(among, key=lambda episode: lengths[episode])
-    name = "frame_offset" if config.stage == "latent_action" else "horizon"
+    name = "frame_offset" if config.only_stage is Stage.LATENT_ACTION else "horizon"
     needed = getattr(config, name)
-    if lengths[shortest] < needed and not config.allow_short_episodes:
-        long_enough = [episode for episode in among if lengths[episode] >= needed]
-        rest = f", leave it out (--dataset.episodes={_few(long_enough)})" if 0 < len(long_enough) <= FEW else ""
+    short = [episode for episode in among if lengths[episode] < needed]
+    if not short:
+        return
+    what = "a latent action, horizon / num_latents," if name == "frame_offset" else "`horizon`"
+    least = min(short, key=lambda episode: lengths[episode])
+    mend = "Shorten the chunk (--policy.horizon, --policy.num_latents)"
+    if len(short) == len(among):
         raise ValueError(
-            f"`{name}` ({needed}) is longer than the shortest episode of {meta.repo_id} (episode {shortest}, "
-            f"{lengths[shortest]} frames). Shorten the chunk (--policy.horizon, --policy.num_latents, "
-            f"--policy.frame_offset){rest}, or accept such episodes with --policy.allow_short_episodes=true; frames "
-            "beyond an episode's end are masked out."
+            f"{what} ({needed} frames) is longer than every episode of {meta.repo_id} (episode {least} has "
+            f"{lengths[least]}). {mend}, or use longer episodes."
         )
+    logger.warning(
+        "%s (%d frames) is longer than %d of %d episodes of %s (%s; episode %d has %d): what lies beyond their end is "
+        "masked out. %s, or leave them out (--dataset.episodes), if that is not meant.",
+        what,
+        needed,
+        len(short),
+        len(among),
+        meta.repo_id,
+        _few(short),
+        least,
+        lengths[least],
+        mend,
+    )
 
 
 def _check_actions(config: LAFPConfig, meta: Any) -> None:
@@ -232,7 +253,7 @@ def warn_of_ignored_tasks(config: LAFPConfig, tasks: Sequence[str]) -> None:
         logger.warning(
             "The dataset has %d tasks in words (%s), and this policy does not read the task: it does the same whatever "
             "--task says. To have it read them, train stage latent_policy on data with these tasks and "
-            "--policy.task_encoder=words, and stage action_decoder after it.",
+            "--policy.language=words, and stage action_decoder after it.",
             len(told),
             listed([repr(task) for task in told], 3),
         )
@@ -273,7 +294,7 @@ def _remarks_on_names(config: LAFPConfig, features: Mapping[str, Mapping[str, An
                 f"The names of `{key}` ({names}) are not one for each of its {width} dimensions: these are numbered. "
                 f"Write {width} names into meta/info.json of the dataset to have them known by name."
             )
-    if ACTION not in features or OBS_STATE not in features or not config.limits:
+    if ACTION not in features or OBS_STATE not in features or not config.limits.enabled:
         return
     off = [each for each in protections(config) if not each.on and each.needs_names]
     if off:
@@ -292,31 +313,36 @@ def _remarks_on_names(config: LAFPConfig, features: Mapping[str, Mapping[str, An
 def idle_options(config: LAFPConfig) -> list[str]:
     """What was asked of options that nothing reads with the others as they are, a sentence each."""
     default = LAFPConfig()
-    flow, decodes = config.policy_head == "flow", config.latent_source == "idm" and config.decoder_input != "none"
+    flow, decodes = (
+        config.policy_head == "flow",
+        config.latent_source == "idm" and config.decoder_input != "action_head",
+    )
     interpolates = decodes and config.decoder_input == "interpolation" and flow
-    motion = config.motion_weight is None or config.motion_weight > 0
+    motion = config.facts.motion_weight is None or config.facts.motion_weight > 0
     cameras = bool(config.camera_shapes)
+    cameras_only = ("resize_shape", "backbone.encoder", "random_shift", "pixel_target_size")
     idle = {
-        ("codebook_size", "codebook_heads"): config.bottleneck != "vq" and "bottleneck=continuous",
-        ("interpolation_tau_min", "interpolation_tau_max", "interpolation_steps", "interpolation_idm_share"): (
+        ("codebook.heads",): not config.codebook.size and "codebook.size=0",
+        ("interpolation_tau",): (
             not interpolates and f"decoder_input={config.decoder_input}, policy_head={config.policy_head}"
         ),
-        ("motion_target",): not (motion and cameras) and "no camera's motion is told",
-        ("motion_grid",): not (motion and cameras and config.motion_target != "moments") and "no optical flow is told",
-        ("prediction", "flow_loss", "num_flow_steps", "flow_draws"): not flow and f"policy_head={config.policy_head}",
-        ("resize_shape", "vision_encoder", "random_shift", "image_target", "pixel_target_size"): (
-            not cameras and "there is no camera"
+        ("motion.target",): not (motion and cameras) and "no camera's motion is told",
+        ("prediction", "num_flow_steps"): not flow and f"policy_head={config.policy_head}",
+        cameras_only: not cameras and "there is no camera",
+        ("decoder_dim", "decoder_observes"): not decodes and "there is no decoder",
+        ("label_weight",): (
+            config.only_stage is Stage.LATENT_ACTION and config.facts.action_dim is None and "there is no action"
         ),
-        ("decoder_dim", "decoder_observation", "decoder_state"): not decodes and "there is no decoder",
-        ("label_weight",): config.stage == "latent_action" and config.action_dim is None and "there is no action",
-        tuple(name for name in vars(default) if name.startswith("limit_")): not config.limits and "limits=false",
+        tuple(f"limits.{each.name}" for each in fields(Limits) if each.name != "enabled"): (
+            not config.limits.enabled and "limits.enabled=false"
+        ),
     }
     return [
-        f"--policy.{name}={getattr(config, name)} has no effect here ({why})."
+        f"--policy.{name}={read(config, name)} has no effect here ({why})."
         for names, why in idle.items()
         if why
         for name in names
-        if getattr(config, name) != getattr(default, name)
+        if read(config, name) != read(default, name)
     ]
 
 

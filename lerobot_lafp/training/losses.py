@@ -60,8 +60,8 @@ def _of_latent_actions(stages: Stages, data: TrainingBatch) -> tuple[Tensor, dic
         actions, labeled = data.actions_per_latent(config.relative_actions)
         found["label_loss"] = config.label_weight * model.action_loss(latents.z, actions, labeled)
     if model.motion_head is not None:
-        assert config.motion_weight is not None
-        found["motion_loss"] = config.motion_weight * model.motion_head.loss(latents.z, data.frames, data.valid)
+        assert config.facts.motion_weight is not None
+        found["motion_loss"] = config.facts.motion_weight * model.motion_head.loss(latents.z, data.frames, data.valid)
     return model.normalize(latents.z, data.valid), found
 
 
@@ -98,13 +98,9 @@ def _decoder_input(stages: Stages, policy: LatentPolicy, tokens: Tensor, z_idm: 
     assert z_idm is not None
     if config.decoder_input == "idm":
         return z_idm
-    low, high = config.interpolation_tau_min, config.interpolation_tau_max
+    low, high = config.interpolation_tau
     tau = low + (high - low) * torch.rand(tokens.shape[0], dtype=tokens.dtype, device=tokens.device)
-    aligned = policy.align(tokens, noise, z_idm, tau, config.interpolation_steps == "remaining")
-    if not config.interpolation_idm_share:
-        return aligned
-    as_it_is = torch.rand_like(tau) < config.interpolation_idm_share
-    return torch.where(as_it_is[:, None, None], z_idm, aligned)
+    return policy.align(tokens, noise, z_idm, tau)
 
 
 def _flow_over_actions(stages: Stages, data: TrainingBatch) -> dict[str, Tensor]:

@@ -37,7 +37,7 @@ class TrainingRun:
 
     Attributes:
         stats: The dataset's statistics, of states those that its tables themselves have.
-        known_tasks: Of ``config.tasks``, how many were there before this dataset's.
+        known_tasks: Of ``config.facts.tasks``, how many were there before this dataset's.
 
     Raises:
         ValueError: The dataset does not fit the configuration.
@@ -46,9 +46,9 @@ class TrainingRun:
     def __init__(
         self, config: LAFPConfig, stats: Mapping[str, dict[str, Any]] | None, meta: Any | None, fresh: bool
     ) -> None:
-        if config.motion_weight is None:
-            config.motion_weight = default_motion_weight(config)
-        self.known_tasks = len(config.tasks or [])
+        if config.facts.motion_weight is None:
+            config.facts.motion_weight = default_motion_weight(config)
+        self.known_tasks = len(config.facts.tasks or [])
         self.stats = measure_states(config, stats, meta, fresh)
         if meta is not None:
             check_dataset(config, meta)
@@ -80,7 +80,7 @@ class TrainingRun:
         """
         self.settle(stages, steps)
         refuse_missing_stages(stages.config, steps)
-        depth = stages.config.depth_cameras or ()
+        depth = stages.config.facts.depth_cameras or ()
         colours = [key for key in stages.normalizer.camera_shapes if key not in depth]
         warn_of_blank_cameras(batch, colours, self._blank_cameras)
 
@@ -117,7 +117,7 @@ class TrainingRun:
             where = None if data.state is None or joints is None else data.state[:, joints]
             limits.update(data.actions, data.labeled, data.state, where)
         self._update_due = True
-        self._saw_labels = config.decoder_input != "none" and int(sum_of_all(data.labeled.sum())) > 0
+        self._saw_labels = config.decoder_input != "action_head" and int(sum_of_all(data.labeled.sum())) > 0
 
     def count_step(self, stages: Stages, steps: Tensor) -> None:
         """After an optimiser step: move the average of the weights, count the step in ``steps`` (3,), in place."""

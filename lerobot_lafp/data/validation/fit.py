@@ -99,7 +99,7 @@ def fit_to_dataset(checkpoint: Checkpoint, meta: Any, columns: Mapping[str, Any]
     config = checkpoint.config
     observed = {**config.camera_shapes, **config.vector_shapes, **config.decoder_vector_shapes}
     tasks = [str(task) for task in meta.tasks.index]
-    known = set(config.tasks or ())
+    known = set(config.facts.tasks or ())
     return {
         "checkpoint": checkpoint.name,
         "faults": list(checkpoint.faults),
@@ -108,8 +108,8 @@ def fit_to_dataset(checkpoint: Checkpoint, meta: Any, columns: Mapping[str, Any]
         "observes": {key: list(shape) for key, shape in observed.items()},
         "missing": [key for key in observed if key not in meta.features],
         "not_read": sorted(key for key in meta.features if key.startswith("observation.") and key not in observed),
-        "fps": {"policy": config.fps, "dataset": float(meta.fps)},
-        "actions": {"policy": config.action_dim, "dataset": _width(meta.features.get(ACTION))},
+        "fps": {"policy": config.facts.fps, "dataset": float(meta.fps)},
+        "actions": {"policy": config.facts.action_dim, "dataset": _width(meta.features.get(ACTION))},
         "names": names_against(config, meta.features),
         "far": _far_states(config, checkpoint.facts.get("statistics") or {}, meta.features, columns),
         "tasks": {"read": config.reads_task, "new": [task for task in tasks if task and task not in known]},
@@ -196,7 +196,7 @@ def fit_to_robot(config: LAFPConfig, robot: Mapping[str, Any]) -> dict[str, Any]
         "names": names_against(config, features),
         "missing_cameras": [key for key in cameras if key not in features],
         "state": {"policy": _state_width(config), "robot": _width(features.get(OBS_STATE))},
-        "actions": {"policy": config.action_dim, "robot": _width(features.get(ACTION))},
+        "actions": {"policy": config.facts.action_dim, "robot": _width(features.get(ACTION))},
     }
 
 

@@ -77,7 +77,7 @@ def _leave(facts: Facts, finding: Facts, total: int) -> str:
 def _without(facts: Facts, camera: str) -> str:
     states = [key for key, column in facts.get("columns", {}).items() if column["read"] and key != ACTION]
     rest = [*(key for key in facts.get("cameras", {}) if key != camera), *states]
-    return f"--policy.latent_features='{json.dumps(rest)}'"
+    return f"--policy.observations='{json.dumps(rest)}'"
 
 
 # --- Times and labels ---------------------------------------------------------------------------------------------
@@ -102,9 +102,8 @@ def _of_rates(facts: Facts) -> Iterator[str]:
     short = found.get("shorter_than_a_chunk") or []
     if short:
         yield (
-            f"Shorter than a chunk of {found['chunk']} frames: episode {some(short, 5)}. Add "
-            "--policy.allow_short_episodes=true, or shorten the chunk (--policy.horizon, --policy.num_latents, "
-            "--policy.frame_offset)."
+            f"Shorter than a chunk of {found['chunk']} frames: episode {some(short, 5)}. What lies beyond their end is "
+            "not learnt from; to do without them, shorten the chunk (--policy.horizon, --policy.num_latents)."
         )
 
 

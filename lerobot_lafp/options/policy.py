@@ -1,0 +1,213 @@
+"""Every option of LAFP, its unit, its default and where in the paper it comes from.
+
+"Paper" is LAFP, arXiv 2606.10517. One vocabulary of dimensions runs through code, configuration and plots:
+``B`` batch, ``T`` observation frames, ``L`` latents per chunk, ``H`` action horizon, ``A`` action width,
+``Dz`` latent width, ``tau`` flow time (0 = noise, 1 = data).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .constants import Guidance, Stage, Trained
+from .fields import filled_in, group, option
+from .groups import Backbone, Codebook, Facts, Limits, Motion
+
+
+@dataclass
+class PolicyOptions:
+    """What a person sets, in groups; and what is filled in. A chunk of ``H = horizon`` actions is described by ``L =
+    num_latents`` latent actions of width ``Dz = latent_dim``, each covering ``k = H / L`` frames."""
+
+    stage: Trained = option("joint")
+    """What a training run trains (paper, section 3): ``latent_action`` (stage 1) the inverse and forward dynamics
+    models, ``latent_policy`` (stage 2) the flow policy over frozen latents, ``action_decoder`` (stage 3) the decoder
+    over the frozen flow; ``joint`` all three in one run with gradients stopped at every border (ours)."""
+
+    latent_source: Literal["idm", "actions"] = option("idm", fixed_by=Stage.LATENT_ACTION)
+    """``idm`` is LAFP. ``actions`` puts the same flow directly on the labelled action chunks, with no latents and no
+    decoder: the baseline "few labels only"."""
+
+    # --- The chunk
+    n_obs_steps: int = option(1, fixed_by=Stage.LATENT_POLICY)
+    """Frames of history, in dataset frames, that the latent policy sees. 2 where one frame hides what the task asks
+    for, such as speed; where it does not, a second one may cost success (docs/method.md)."""
+
+    horizon: int = option(16, fixed_by=Stage.LATENT_POLICY)
+    """``H``, actions per chunk, in dataset frames."""
+
+    num_latents: int = option(4, fixed_by=Stage.LATENT_POLICY)
+    """``L``, latent actions per chunk (paper: 1); each covers ``horizon / num_latents`` frames."""
+
+    n_action_steps: int = option(8)
+    """Actions of a chunk executed before the next is predicted; at most ``horizon``."""
+
+    # --- Labels and actions
+    labeled_episodes: list[int] | None = option(None)
+    """Episodes whose actions may be used, as indices of the dataset. Unset: all of them. The actions of every other
+    episode are never read."""
+
+    relative_actions: bool = option(False, fixed_by=Stage.ACTION_DECODER)
+    """Predict actions relative to the present ``observation.state`` (of the joints of their names)."""
+
+    precomputed_latents: bool | None = option(None)
+    """Whether stage ``latent_policy`` reads latents from the dataset's column ``latent_action``, which ``lafp label``
+    writes, and of every sample no frame but those the policy sees. Unset: the column is read where there is one,
+    though frames are loaded as if there were none."""
+
+    hold_last_frame: bool = option(False)
+    """Take the scene to stand still after an episode's last frame, so that the policy also learns from the frames just
+    before it. Off: what lies beyond the end is masked out, and the frames of an episode's last latent are not
+    trained on."""
+
+    names: dict[str, list[str]] | None = option(None)
+    """Names of the dimensions of ``action``, ``observation.state`` or another state, in the policy's order, where a
+    robot or a dataset calls the same joints otherwise than the first dataset did."""
+
+    # --- Observations
+    observations: list[str] | None = option(None)
+    """Which cameras and states of the dataset the policy reads, such as
+    ``[observation.images.front,observation.state]``. Unset: all that stage 1 finds."""
+
+    backbone: Backbone = group(Backbone)
+
+    resize_shape: tuple[int, int] | None = option(None, fixed_by=Stage.LATENT_ACTION)
+    """(height, width) in pixels that images are resized to on the way in, from any size of one aspect. Unset: as they
+    are, all of one size."""
+
+    random_shift: int = option(0)
+    """Pixels by which the images that the policy sees are shifted at random in each direction, all frames of a sample
+    alike, while it trains (DrQ); what comes into view repeats the edge. 0: off."""
+
+    token_dim: int = option(128, fixed_by=Stage.LATENT_ACTION)
+    """Width of an observation token."""
+
+    language: str = option("auto", fixed_by=Stage.LATENT_POLICY, path=True)
+    """How the policy reads the task in words: ``words``, hashed, which needs no download; not at all, ``none``; or by a
+    frozen text model: a folder that ``transformers`` saved, tokenizer included, or a repository of the Hub, whose
+    vectors of the tasks then lie in every checkpoint. ``auto``: by words where the first dataset that the policy is
+    trained on has several tasks."""
+
+    # --- Stage 1: latent actions
+    latent_dim: int = option(16, fixed_by=Stage.LATENT_ACTION)
+    """``Dz`` (paper: 128; narrow latents measured better on continuous control)."""
+
+    codebook: Codebook = group(Codebook)
+
+    latent_tokens: int = option(0, fixed_by=Stage.LATENT_ACTION)
+    """0: the inverse model is a perceptron over the tokens of both frames (paper). M > 0: a transformer, for the many
+    tokens of a ViT: M queries attend to them, each for a part of the width ``Dz``, which the forward model of a
+    ViT's features sees as a token of its own (UniVLA: 4)."""
+
+    idm_input: Literal["frames", "difference"] = option("frames", fixed_by=Stage.LATENT_ACTION)
+    """What the inverse model sees beside the first frame: the later ``frames`` themselves, or the ``difference`` of
+    their tokens (CoMo)."""
+
+    label_weight: float = option(0.1)
+    """lambda, weight of the stage-1 action loss (paper: 0.1). 0: no labels in stage 1."""
+
+    motion: Motion = group(Motion)
+
+    pixel_target_size: int = option(64, fixed_by=Stage.LATENT_ACTION)
+    """Longest side, in pixels, at which the forward model predicts a camera's images of up to 128 pixels a side; of
+    larger ones it predicts the features of a frozen copy of the encoder, of a ViT its patch tokens."""
+
+    latent_model_dim: int = option(256, fixed_by=Stage.LATENT_ACTION)
+    """Hidden width of the stage-1 networks."""
+
+    # --- Stage 2: latent policy
+    policy_head: Literal["flow", "bc"] = option("flow", fixed_by=Stage.LATENT_POLICY)
+    """``flow`` (LAFP) or ``bc``, the latent behaviour cloning of LAOM."""
+
+    policy_network: Literal["mlp", "transformer"] = option("mlp", fixed_by=Stage.LATENT_POLICY)
+    """``mlp`` (paper) or ``transformer`` (L latent tokens attending to observation tokens)."""
+
+    policy_dim: int = option(384, fixed_by=Stage.LATENT_POLICY)
+    """Hidden width of the policy network."""
+
+    policy_layers: int = option(3, fixed_by=Stage.LATENT_POLICY)
+    """Depth of the policy network, in blocks (paper: 3 layers)."""
+
+    prediction: Literal["sample", "velocity"] = option("sample", fixed_by=Stage.LATENT_POLICY)
+    """``sample`` (x-prediction, paper's default) or ``velocity``."""
+
+    num_flow_steps: int = option(10)
+    """``K``, Euler steps of the sampler (paper: 3; measured in docs/method.md)."""
+
+    ema_decay: float = option(0.999)
+    """Decay of the moving average of the policy's weights, which is what acts. 0: none."""
+
+    # --- Stage 3: action decoder
+    decoder_input: Literal["idm", "interpolation", "samples", "action_head"] = option("idm")
+    """What the decoder is trained on (paper, section 3.3): ``idm`` (the inverse model's latents, ours: level with the
+    others, and ahead with few labels, docs/method.md), ``interpolation`` (paper) or ``samples`` from noise.
+    ``action_head``: there is no stage 3, and the action head of stage 1 decodes what the policy samples."""
+
+    interpolation_tau: tuple[float, float] = option((0.75, 1.0))
+    """``tau ~ U(least, largest)`` of the interpolation; two equal numbers fix it. Ours leaves out the small ones, at
+    which one call of the network lands between modes (paper: silent; 0 is our reading of it)."""
+
+    decoder_observes: Literal["nothing", "state", "tokens"] = option("nothing", fixed_by=Stage.ACTION_DECODER)
+    """What the decoder sees beside latents: ``nothing`` (paper); ``observation.state`` alone, since what a command does
+    to a latent depends on where the arm is; or the observation ``tokens``, and states that appear in stage 3, which
+    a few demonstrations do not cover."""
+
+    decoder_dim: int = option(256, fixed_by=Stage.ACTION_DECODER)
+    """Hidden width of the decoder, a three-layer MLP (paper)."""
+
+    finetune_policy: bool = option(False)
+    """Let the decoder's loss train the policy too (paper's "LAFP fine-tuned"). Needs a decoder that is trained on what
+    the policy makes: ``decoder_input`` ``interpolation`` or ``samples``."""
+
+    # --- Between policy and robot
+    rtc_guidance: Guidance = option("decoder")
+    """With ``lerobot-rollout --inference.type=rtc``, how the next chunk is made to go on from the one before
+    (`lerobot_lafp/acting/real_time.py`): guided through the ``decoder`` towards its actions, by its ``latents``
+    where these are committed, or not at all, ``none``."""
+
+    limits: Limits = group(Limits)
+
+    # --- Optimisation
+    optimizer_lr: float = option(5e-4)
+    """Peak learning rate of AdamW, after 100 steps of warm-up; a cosine takes it down to 0. For another optimiser:
+    ``--use_policy_training_preset=false`` with ``--optimizer.*`` and ``--scheduler.*``."""
+
+    # --- Filled in
+    facts: Facts = group(Facts, init=False)
+
+    checkpoint_format: int | None = filled_in()
+    """Of a checkpoint, written when it is saved: which format it has (``CHECKPOINT_FORMAT``)."""
+
+    weights_digest: str | None = filled_in()
+    """Likewise: the SHA-256 of ``model.safetensors``, against which it is held when it is loaded."""
+
+    options_digest: str | None = filled_in()
+    """Likewise: the SHA-256 of all else in config.json; what was changed since is warned of."""
+
+    made_with: dict[str, str] | None = filled_in()
+    """Likewise: package -> version."""
+
+    # --- What follows from them
+
+    @property
+    def frame_offset(self) -> int:
+        """``k``, frames that one latent action covers (paper: 1)."""
+        return self.horizon // self.num_latents
+
+    @property
+    def bottleneck(self) -> Literal["continuous", "vq"]:
+        """What latents are (paper, section 3.1)."""
+        return "vq" if self.codebook.size else "continuous"
+
+    @property
+    def text_model(self) -> str | None:
+        """The text model that ``language`` names."""
+        return None if self.language in ("auto", "words", "none") else self.language
+
+    @property
+    def only_stage(self) -> Stage | None:
+        """The stage that a run trains by itself; None: all of them."""
+        return None if self.stage == "joint" else Stage(self.stage)
+
+    def trains(self, stage: Stage) -> bool:
+        """Whether a run trains ``stage``, by itself or beside the others."""
+        return self.stage in ("joint", stage)

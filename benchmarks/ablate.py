@@ -62,6 +62,12 @@ def _run(given: argparse.Namespace) -> None:
         if unknown := [name for name in names if name not in VARIANTS[task]]:
             sys.exit(f"unknown variant(s) of {task}: {', '.join(unknown)}. `ablate.py list` names them all.")
         for name in names:
+            if (commit := VARIANTS[task][name].last_run_by) is not None:
+                if given.variants:
+                    sys.exit(
+                        f"{name} has options that are gone. Its results stay; to run it again, check out {commit}."
+                    )
+                continue
             count = given.seeds if given.seeds is not None else SEEDS[task](name)
             for seed in range(given.first_training_seed, given.first_training_seed + count):
                 runs.append((seed, plan(task, VARIANTS[task][name], seed, first, given.smoke)))
@@ -75,7 +81,8 @@ def _list(given: argparse.Namespace) -> None:
 
     for task, variants in VARIANTS.items():
         for name in variants:
-            print(f"{task}  {name}  {SEEDS[task](name)} training seeds")
+            last = variants[name].last_run_by
+            print(f"{task}  {name}  {SEEDS[task](name)} training seeds{f'  (last run by {last})' if last else ''}")
 
 
 def _render(given: argparse.Namespace) -> None:

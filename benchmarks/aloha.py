@@ -46,7 +46,6 @@ SMOKE = Size(2, (48, 64), (24, 32), (2, 2, 2), 2, 4, 0, 1, 3)
 LAFP = [
     "--policy.horizon=40",
     "--policy.num_latents=4",
-    "--policy.frame_offset=10",
     "--policy.n_action_steps=20",
     "--policy.relative_actions=true",
     "--policy.random_shift=4",

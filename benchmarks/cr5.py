@@ -70,8 +70,7 @@ def training(root: Path, steps: int) -> list[str]:
     policy = {
         "type": "lafp",
         "stage": "latent_action",
-        "motion_grid": GRID,
-        "frame_offset": 2,
+        "horizon": 16,
         "num_latents": 8,
         "device": "cpu",
         "push_to_hub": "false",

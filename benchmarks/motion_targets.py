@@ -1,4 +1,4 @@
-"""How much of what really moved a linear map tells from each target that ``motion_target`` may have.
+"""How much of what really moved a linear map tells from each target that ``motion.target`` may have.
 
     python benchmarks/motion_targets.py                                # PushT from the cache or the Hub
     python benchmarks/motion_targets.py --pusht_root=FOLDER            # with pusht and pusht_keypoints in it

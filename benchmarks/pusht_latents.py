@@ -18,8 +18,8 @@ from ablation import tasks
 from ablation.frames import Frames
 from ablation.tasks import OUTPUT, TASKS, Budget, load
 from ablation.training import latent_labels, train
+from ablation.vocabulary import configuration
 from lerobot.configs import FeatureType, PolicyFeature
-from lerobot.policies.factory import make_policy_config
 from record import RESULTS, provenance, write_result
 from tqdm import tqdm
 
@@ -54,15 +54,9 @@ def main() -> None:
 def measure(frames: Frames, name: str, budget: Budget) -> dict[str, Any]:
     """Train with that target, and probe."""
     shape = tuple(frames.columns[CAMERA].shape[1:])
-    config = make_policy_config(
-        "lafp",
-        stage="latent_action",
-        label_weight=0.0,
-        device="cpu",
-        push_to_hub=False,
-        input_features={CAMERA: PolicyFeature(FeatureType.VISUAL, shape)},
-        **TARGETS[name],
-    )
+    stage_1 = {"stage": "latent_action", "label_weight": 0.0, "device": "cpu", "push_to_hub": False}
+    config = configuration({**stage_1, **TARGETS[name]})
+    config.input_features = {CAMERA: PolicyFeature(FeatureType.VISUAL, shape)}
     folder = OUTPUT / "pusht_latents" / f"{name}-{budget.steps}x{budget.batch_size}"
     if (folder / "seconds.json").is_file():
         seconds = json.loads((folder / "seconds.json").read_text())

@@ -80,7 +80,7 @@ def measure(policy: LAFPPolicy, processors: Any, guidance: Guidance, delay: int,
     """Episodes of ``seeds`` with one guidance and one delay."""
     policy.config.rtc_guidance = guidance
     policy.config.rtc_config = RTCConfig(execution_horizon=policy.config.horizon)
-    policy.config.limits = False  # what a guidance does is not to be hidden by what would bound it
+    policy.config.limits.enabled = False  # what a guidance does is not to be hidden by what would bound it
     delayed = DelayedPolicy(policy, delay)
     environment = PushtEnv(obs_type="environment_state_agent_pos")
     envs = make_env(environment, n_envs=min(SIDE_BY_SIDE, len(seeds)))["pusht"][0]

@@ -121,7 +121,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def stage_2(checkpoint: Path, from_labels: bool) -> PreTrainedConfig:
     """Stage 2 upon a checkpoint of stage 1."""
-    options = ["--stage=latent_policy", f"--latent_labels={json.dumps(from_labels)}"]
+    options = ["--stage=latent_policy", f"--precomputed_latents={json.dumps(from_labels)}"]
     config = PreTrainedConfig.from_pretrained(checkpoint, cli_overrides=options)
     config.pretrained_path = checkpoint
     return config

@@ -40,10 +40,9 @@ def measure(policy: Any, preprocessor: Any, frames: Frames, seed: int) -> dict[s
     if policy.config.decoder_input == "idm":
         out |= {"decoder_input_distance": 0.0, "wrong_mode_rate": 0.0}
     elif taus and flow_time is not None:
-        drawn = 1 - policy.config.interpolation_idm_share  # the rest are the inverse model's own
-        out["decoder_input_distance"] = drawn * statistics.mean(flow_time["distance_to_idm"])
+        out["decoder_input_distance"] = statistics.mean(flow_time["distance_to_idm"])
         rates = [rate for rate in flow_time["wrong_mode_rate"] if rate is not None]
-        out["wrong_mode_rate"] = drawn * statistics.mean(rates) if rates else None
+        out["wrong_mode_rate"] = statistics.mean(rates) if rates else None
     rounded = {name: None if x is None else round(x, 4) for name, x in out.items()}
     return {"measures": rounded, "mode_histogram": mode_histogram(found, collected)}
 
@@ -76,7 +75,7 @@ def _trained_taus(config: Any) -> tuple[float, ...]:
     """Flow times of the decoder's training inputs; none where it was not trained by interpolation."""
     if config.decoder_input != "interpolation" or config.policy_head != "flow":
         return ()
-    low, high = config.interpolation_tau_min, config.interpolation_tau_max
+    low, high = config.interpolation_tau
     return (low,) if low == high else tuple(low + (high - low) * (i + 0.5) / 10 for i in range(10))
 
 

@@ -28,6 +28,7 @@ class Variant:
         budgets: Stage -> how much it is trained, where not as much as the task says.
         labels: Labelled episodes. Unset: the task's.
         episodes: Evaluation episodes. Unset: the task's.
+        last_run_by: The commit that could run it last, where an option of it is gone since; its results stay.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Variant:
     budgets: Mapping[str, Budget] = field(default_factory=dict)
     labels: int | None = None
     episodes: int | None = None
+    last_run_by: str | None = None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from lerobot_lafp.data.importing.processes import end_with_parent, worker_contex
 from . import tasks
 from .plan import RIVALS, Run, Training, chain
 from .tasks import OUTPUT, load
+from .vocabulary import configuration
 
 
 def folder_of(training: Training) -> Path:
@@ -134,7 +135,7 @@ def _config(training: Training, device: str = "cpu") -> Any:
     source = {"latent_source": "actions"} if training.stage == "flow_on_actions" else {}
     stage = "joint" if source else training.stage
     labeled = list(training.labeled_episodes) or None
-    config = make_policy_config("lafp", stage=stage, labeled_episodes=labeled, **source, **common, **training.options)
+    config = configuration({"stage": stage, "labeled_episodes": labeled, **source, **common, **training.options})
     if training.parent is not None:
         config.pretrained_path = checkpoint_of(training.parent)
     return config

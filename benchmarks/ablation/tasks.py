@@ -24,6 +24,7 @@ from lerobot_lafp.simulators.two_way.demonstrator import write_demonstrations
 from lerobot_lafp.simulators.two_way.two_way import read_episodes
 
 from .frames import Frames
+from .vocabulary import put
 
 OUTPUT = Path("outputs/ablation")
 #: Evaluation episodes start at this seed, of every run alike. Nothing is ever chosen by looking at them.
@@ -132,8 +133,7 @@ def rendering(environment: EnvConfig, count: int) -> gym.vector.VectorEnv:
 def load(checkpoint: Path, acting: Mapping[str, Any]) -> tuple[Any, tuple[Any, Any]]:
     """A policy ready to act, and its processors. ``acting`` are options that need no training (sampler steps)."""
     config = PreTrainedConfig.from_pretrained(checkpoint)
-    for name, value in acting.items():
-        setattr(config, name, value)
+    put(config, acting)
     config.pretrained_path = checkpoint
     policy = get_policy_class(config.type).from_pretrained(checkpoint, config=config)
     policy.eval()
@@ -179,8 +179,8 @@ TASKS = {
                 "num_flow_steps": 10,
                 "flow_draws": 1,  # more would save data loading, which costs nothing here
                 "pixel_target_size": 16,
-                "motion.weight": 0.1,
-                "motion.target": "flow",  # as LAOF has it; rows with the shift of brightness in its place say so
+                "motion_weight": 0.1,
+                "motion_target": "flow",  # as LAOF has it; rows with the shift of brightness in its place say so
                 "policy_dim": 256,
                 "optimizer_lr": 1e-3,
                 "hold_last_frame": True,
@@ -250,7 +250,7 @@ TASKS = {
                 "n_obs_steps": 1,
                 "relative_actions": True,
                 "num_flow_steps": 10,
-                "motion.weight": 0.1,
+                "motion_weight": 0.1,
                 "random_shift": 4,
                 "optimizer_lr": 1e-3,
             },
@@ -273,7 +273,7 @@ TASKS = {
                     "drop_n_last_frames": 7,
                     "crop_shape": (84, 84),
                     "use_group_norm": True,
-                    "backbone.weights": None,
+                    "pretrained_backbone_weights": None,
                     "down_dims": (512, 1024, 2048),
                 },
             },

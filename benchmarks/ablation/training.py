@@ -104,7 +104,7 @@ def train(
             _save_partial(partial, policy, step, optimizer, scheduler, seconds + saved - clock)
     seconds += time.process_time() - clock
     if labels:
-        policy.config.precomputed_latents = config.precomputed_latents = None  # a dataset's affair, not the checkpoint's
+        policy.config.precomputed_latents = config.precomputed_latents = None  # a dataset's affair
     target = folder / "pretrained_model"
     policy.save_pretrained(target)
     preprocessor.save_pretrained(target)

@@ -41,6 +41,9 @@ SOME_RATE = 10.0
 FASTER_THAN_AN_ARM = 2.0
 
 
+#: Seconds that a camera may show the very same picture while the arm moves, and that a joint may stay where it is while
+#: it is commanded elsewhere.
+FROZEN_S = 2.0
 #: Commands held in a row, because there was no right one, before the run is stopped.
 MOST_HELD = 10
 #: Distance of an observation's tokens, or of latents, to the training's, in deviations, that is warned of.
@@ -88,7 +91,7 @@ class SafetyGuard:
         self._held: Tensor | None = None  # (B,), commands held in a row
         self._pictures: dict[str, Tensor] = {}
         self._seen_first: dict[str, tuple[float, Tensor]] = {}  # when, and in which state, a camera showed this first
-        self._observed: deque[float] = deque()  # when, within `limits.frozen_s`
+        self._observed: deque[float] = deque()  # when, within `FROZEN_S`
         self._told: set[str] = set()
 
     @property
@@ -108,7 +111,7 @@ class SafetyGuard:
             return
         now = self.clock()
         self._observed.append(now)
-        while now - self._observed[0] > max(self.config.limits.frozen_s, 1.0):
+        while now - self._observed[0] > max(FROZEN_S, 1.0):
             self._observed.popleft()
         found = [self._unlikely_state(state), self._joint_that_does_not_follow(before, state, now)]
         found += [self._frozen_picture(key, image, state, now) for key, image in images.items()]
@@ -291,7 +294,7 @@ class SafetyGuard:
         stuck = ((self._last.to(joints) - joints).abs() > behind) & ((joints - joints_before).abs() < STILL * behind)
         told = (self.limits.width.to(joints) > LEAST_TRAVEL * behind) & ~self._motion.to(joints.device)
         self._follows_since[~(stuck[0] & told).cpu()] = now
-        caught = now - self._follows_since > self.config.limits.frozen_s
+        caught = now - self._follows_since > FROZEN_S
         if not bool(caught.any()) or self._faster_than_an_arm():
             return None
         return (
@@ -321,7 +324,7 @@ class SafetyGuard:
             return None
         since, then = self._seen_first[key]
         moved = bool(((state - then).abs() / scale.to(state)).amax() > FROZEN_MOVE)
-        if not moved or now - since <= self.config.limits.frozen_s:
+        if not moved or now - since <= FROZEN_S:
             return None
         return (
             f"camera {key} has shown the same picture for {now - since:.1f} s while the arm moved. See that it is "

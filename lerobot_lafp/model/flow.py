@@ -57,13 +57,10 @@ def prediction_to_sample(output: Tensor, z_tau: Tensor, tau: Tensor, prediction:
     return z_tau + (1 - expand_time(tau, z_tau)) * output
 
 
-def integrate(
-    predictor: Predictor, z: Tensor, num_steps: int, prediction: Prediction, tau: Tensor | None = None
-) -> Tensor:
+def integrate(predictor: Predictor, z: Tensor, num_steps: int, prediction: Prediction) -> Tensor:
     """Euler integration of the flow to ``tau = 1`` on the grid ``0, 1/K, .., 1`` (paper: K = 3).
 
-    A sample that starts at ``tau > 0`` takes only the steps that remain, the first one shortened to reach the
-    grid. For "sample" an Euler step is ``z <- lerp(z, z^, d / (1 - tau))``, so the last one returns the
+    For "sample" an Euler step is ``z <- lerp(z, z^, d / (1 - tau))``, so the last one returns the
     prediction itself and ``1 / (1 - tau)`` is never evaluated at 1; with K = 1 the result is the conditional
     mean, behaviour cloning through the flow head.
 
@@ -72,21 +69,16 @@ def integrate(
         z: Where to start, (B, ..).
         num_steps: K.
         prediction: What the predictor predicts.
-        tau: Flow time to start from, (B,). Unset: 0.
 
     Returns:
         The sample at ``tau = 1``, (B, ..).
     """
-    now = torch.zeros(z.shape[0], dtype=z.dtype, device=z.device) if tau is None else tau.to(z.dtype)
+    now = torch.zeros(z.shape[0], dtype=z.dtype, device=z.device)
     for step in range(1, num_steps + 1):
-        then = now.clamp(min=step / num_steps)
-        moves = then > now
-        if tau is not None and not bool(moves.any()):
-            continue
+        then = torch.full_like(now, step / num_steps)
         output = predictor(z, now).to(z.dtype)  # mixed precision: the state keeps its own
         if prediction == "sample":
-            weight = torch.where(moves, (then - now) / (1 - now).clamp(min=torch.finfo(z.dtype).eps), 0.0)
-            z = torch.lerp(z, output, expand_time(weight, z).clamp(max=1.0))
+            z = torch.lerp(z, output, expand_time((then - now) / (1 - now), z).clamp(max=1.0))
         else:
             z = z + expand_time(then - now, z) * output
         now = then

@@ -17,10 +17,6 @@ from ..observation.encoders import ObservationEncoder
 from ..observation.terms import Observation
 from .layers import ResidualBlock, attention
 
-#: (tau, noise) pairs drawn per sample of a batch; the observation is encoded once for all.
-DRAWS = 4
-
-
 class TimeEmbedding(nn.Module):
     """Sinusoids of flow time, then two linear layers (diffusers): tau (B,) -> (B, D)."""
 
@@ -136,20 +132,22 @@ class FlowPolicy(LatentPolicy):
         *args: object,
         prediction: flow.Prediction,
         num_steps: int,
+        draws: int = 1,
         **kwargs: object,
     ) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
         self.prediction = prediction
         self.num_steps = num_steps
+        self.draws = draws
 
     def loss(self, z: Tensor, tokens: Tensor) -> Tensor:
-        data = repeat(z, "b l d -> (m b) l d", m=DRAWS)
-        seen = repeat(tokens, "b t n d -> (m b) t n d", m=DRAWS)
+        data = repeat(z, "b l d -> (m b) l d", m=self.draws)
+        seen = repeat(tokens, "b t n d -> (m b) t n d", m=self.draws)
         noise = torch.randn_like(data)
         tau = torch.rand(data.shape[0], dtype=data.dtype, device=data.device)
         output = self.network(flow.interpolate(noise, data, tau), tau, seen)
         error = (output - flow.prediction_target(noise, data, self.prediction)) ** 2
-        return rearrange(error, "(m b) l d -> m b l d", m=DRAWS).mean(dim=0)
+        return rearrange(error, "(m b) l d -> m b l d", m=self.draws).mean(dim=0)
 
     def _predictor(self, tokens: Tensor) -> flow.Predictor:
         return lambda z, tau: self.network(z, tau, tokens)

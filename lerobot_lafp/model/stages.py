@@ -236,6 +236,7 @@ def _latent_policy(config: LAFPConfig, encoder: ObservationEncoder, chunk_shape:
         *network,
         prediction=config.prediction,
         num_steps=config.num_flow_steps,
+        draws=config.flow_draws,
     )
 
 

@@ -6,7 +6,7 @@ from .policy import PolicyOptions
 
 _AT_LEAST_1 = (
     *("token_dim", "backbone.grid", "latent_dim", "codebook.heads", "pixel_target_size", "latent_model_dim"),
-    *("policy_dim", "policy_layers", "num_flow_steps", "decoder_dim"),
+    *("policy_dim", "policy_layers", "num_flow_steps", "flow_draws", "decoder_dim"),
 )
 _NOT_NEGATIVE = ("label_weight", "motion.weight", "random_shift", "codebook.size", "latent_tokens")
 
@@ -109,7 +109,7 @@ def _check_backbone(options: PolicyOptions) -> None:
 
 def _check_limits(options: PolicyOptions) -> None:
     limits = options.limits
-    for name in ("margin", "change", "frozen_s"):
+    for name in ("margin", "change"):
         if (getattr(limits, name) or 0) < 0:
             raise ValueError(f"`limits.{name}` must not be negative, got {getattr(limits, name)}.")
     if not 0.0 <= limits.smoothing < 1.0:

@@ -73,10 +73,6 @@ class Limits:
     smoothing: float = option(0.0)
     """Share of the last command in the next, a low-pass filter; 0: none."""
 
-    frozen_s: float = option(2.0)
-    """Seconds that a camera may show the very same picture while the arm moves, and that a joint may stay where it is
-    while it is commanded elsewhere, before the run is stopped."""
-
 
 @dataclass
 class Facts:

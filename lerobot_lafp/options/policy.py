@@ -133,6 +133,9 @@ class PolicyOptions:
     num_flow_steps: int = option(10)
     """``K``, Euler steps of the sampler (paper: 3; measured in docs/method.md)."""
 
+    flow_draws: int = option(4)
+    """(tau, noise) pairs drawn per sample of a batch while it trains; the observation is encoded once for all."""
+
     ema_decay: float = option(0.999)
     """Decay of the moving average of the policy's weights, which is what acts. 0: none."""
 

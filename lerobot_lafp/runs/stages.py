@@ -110,7 +110,7 @@ def _read_plans(arguments: Sequence[str]) -> list[_Plan]:
         output_dir = _output_dir(given[-1] if given else None, file, stage)
         plans.append(_Plan(stage, output_dir, file, _options_of(stage, options), start))
     every_word = [word for plan in plans for word in (*_words_of_file(plan.file), *plan.options)]
-    return plans[:-1] if _value("policy.decoder_input", every_word) == "none" else plans
+    return plans[:-1] if _value("policy.decoder_input", every_word) == "action_head" else plans
 
 
 def _start(file: tuple[Path, dict[str, Any]] | None, options: Sequence[str]) -> str | None:
@@ -235,7 +235,7 @@ def _output_dir(given: Path | None, config: tuple[Path, dict[str, Any]] | None, 
 def _options_of(stage: str, options: Sequence[str]) -> list[str]:
     """The options that hold for ``stage``; those for it alone come last, where they win."""
     shared = [word for word in options if not word.startswith(_OF_A_STAGE)]
-    last = STAGES[1] if _value("policy.decoder_input", options) == "none" else STAGES[2]
+    last = STAGES[1] if _value("policy.decoder_input", options) == "action_head" else STAGES[2]
     if stage != last:
         shared = [word for word in shared if not word.startswith(_OF_EVALUATION)]
     own = [f"--{word.removeprefix(f'--{stage}.')}" for word in options if word.startswith(f"--{stage}.")]

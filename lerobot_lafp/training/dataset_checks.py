@@ -327,7 +327,7 @@ def idle_options(config: LAFPConfig) -> list[str]:
             not interpolates and f"decoder_input={config.decoder_input}, policy_head={config.policy_head}"
         ),
         ("motion.target",): not (motion and cameras) and "no camera's motion is told",
-        ("prediction", "num_flow_steps"): not flow and f"policy_head={config.policy_head}",
+        ("prediction", "num_flow_steps", "flow_draws"): not flow and f"policy_head={config.policy_head}",
         cameras_only: not cameras and "there is no camera",
         ("decoder_dim", "decoder_observes"): not decodes and "there is no decoder",
         ("label_weight",): (

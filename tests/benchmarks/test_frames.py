@@ -20,8 +20,8 @@ KEYPOINTS = DATA / "pusht_keypoints"
 #: What a batch depends on: stages of LAFP, the flow on actions, and one of LeRobot's policies.
 DELTAS: dict[str, dict[str, Any]] = {
     **{stage: {"stage": stage} for stage in ("joint", *STAGES)},
-    "direct": {"stage": "action_decoder", "decoder_input": "direct"},
-    "single frame": {"stage": "action_decoder", "decoder_input": "direct", "n_obs_steps": 1},
+    "direct": {"stage": "action_decoder", "decoder_input": "samples"},
+    "single frame": {"stage": "action_decoder", "decoder_input": "samples", "n_obs_steps": 1},
     "long chunk": {"stage": "joint", "n_obs_steps": 3, "horizon": 40, "num_latents": 20},
     "flow_on_actions": {"stage": "joint", "latent_source": "actions"},
     "act": {},

@@ -13,12 +13,16 @@ from ablation.plan import RIVALS, Run, Training, Variant, chain, plan
 from ablation.tables import TABLES
 from ablation.tasks import TASKS, Budget
 from ablation.variants import SEEDS, SHIPPED, VARIANTS
+from ablation.vocabulary import put
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.policies.factory import make_pre_post_processors
 from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_STATE
 
 from lerobot_lafp import LAFPConfig
 from lerobot_lafp.options.constants import STAGES
+from lerobot_lafp.options.fields import read
+
+from ..building import lafp
 
 EVERY = [(task, name) for task, variants in VARIANTS.items() for name in variants]
 EPISODES = {"two_way": 1000, "pusht_keypoints": 206, "pusht": 206}
@@ -170,14 +174,12 @@ def test_every_row_and_difference_can_be_run() -> None:
 
 
 def test_rows_as_shipped_are_what_the_defaults_say() -> None:
-    assert {name: getattr(LAFPConfig(), name) for name in SHIPPED} == SHIPPED
+    assert {name: getattr(lafp(), name) for name in SHIPPED} == SHIPPED
     assert "decoder_input" in SHIPPED
     for name in ("lafp", "steps_3", "lafp_video_only", "x_dz64"):
         assert SHIPPED.items() <= planned(name).training.options.items()
-    joint = planned("joint", "pusht_keypoints").training.options
-    assert joint["joint_latent_share"] == LAFPConfig().joint_latent_share
     for task in TASKS:
-        assert planned("lafp", task).training.options["n_obs_steps"] == LAFPConfig().n_obs_steps, task
+        assert planned("lafp", task).training.options["n_obs_steps"] == lafp().n_obs_steps, task
 
 
 @pytest.mark.parametrize("task", VARIANTS)
@@ -201,12 +203,34 @@ def test_every_training_is_of_a_valid_configuration(task: str, name: str) -> Non
         config = running._config(training)
         if training.stage in RIVALS and training.stage != "flow_on_actions":
             assert config.type == training.stage
+            assert all(getattr(config, option) == value for option, value in training.options.items())
         else:
             _check_lafp(config, training)
+    before = running._config(run.training)
+    put(before, run.variant.acting)
+    assert (before == config) == (not run.variant.acting), "what matters when it acts is an option as well"
+
+
+#: Options under the names of the results -> those of today, where a value moved as it is.
+MOVED = {"motion_weight": "motion.weight", "motion_target": "motion.target"}
+VALUES = {"moments": "centroid", "direct": "samples", "none": "action_head"}
+
+
+@pytest.mark.parametrize(("task", "name"), EVERY)
+def test_a_row_that_can_be_run_has_every_option_of_its_results(task: str, name: str) -> None:
+    """All are found again, the two bounds of the interpolation as one; or the row says which commit could run it."""
+    run, missing = planned(name, task), []
+    for training in chain(run.training):
+        if training.stage in RIVALS and training.stage != "flow_on_actions":
+            continue
+        config = running._config(training)
+        tau = (training.options.get("interpolation_tau_min"), training.options.get("interpolation_tau_max"))
+        assert all(typed in (None, has) for typed, has in zip(tau, config.interpolation_tau, strict=True))
         for option, value in training.options.items():
-            assert getattr(config, option) == value
-    for option in run.variant.acting:
-        assert hasattr(config, option), "what matters when it acts is an option as well"
+            if not option.startswith("interpolation_tau"):
+                has = read(config, MOVED.get(option, option), "gone")
+                missing += [option] if has != VALUES.get(value, value) else []
+    assert bool(missing) == (run.variant.last_run_by is not None), missing
 
 
 @pytest.mark.parametrize("rival", sorted(TASKS["pusht_keypoints"].rivals))

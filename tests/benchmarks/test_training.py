@@ -1,6 +1,7 @@
 """One training of the ablation: its data, and that an interruption leaves no trace."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor
 from lerobot_lafp import LAFPPolicy
 from lerobot_lafp.options.constants import LATENT_ACTION
 
+from ..building import lafp
 from ..conftest import TINY
 
 SMALL_ACT = {
@@ -53,7 +55,7 @@ def run(frames: Frames, tmp_path: Path) -> Callable[..., Path]:
 
     def call(name: str, type: str = "lafp", seed: int = 3, **options: Any) -> Path:
         common = {"device": "cpu", "push_to_hub": False} if type != "lafp" else TINY
-        config = make_policy_config(type, **{**common, **options})
+        config = (lafp if type == "lafp" else partial(make_policy_config, type))(**{**common, **options})
         seconds = train(config, frames, [0, 2, 5], Budget(6, 8), seed=seed, folder=tmp_path / name)
         assert seconds > 0
         return tmp_path / name
@@ -105,7 +107,7 @@ def test_stage_2_from_labels_is_stage_2_from_video(
     "options",
     [
         {"stage": "joint"},
-        {"stage": "joint", "bottleneck": "vq", "motion_weight": 0.1, "ema_decay": 0.0},
+        {"stage": "joint", "codebook__size": 4, "motion_weight": 0.1, "ema_decay": 0.0},
         {"stage": "joint", "latent_source": "actions"},
         {"stage": "latent_action", "hold_last_frame": True},
     ],
@@ -151,12 +153,12 @@ def test_the_cpu_time_before_an_interruption_counts(
     monkeypatch.setattr(training, "SAVE_EVERY_S", 0.0)
     die_at(5)
     with pytest.raises(InterruptionError):
-        train(make_policy_config("lafp", **TINY), frames, None, Budget(6, 8), 3, tmp_path)
+        train(lafp(**TINY), frames, None, Budget(6, 8), 3, tmp_path)
     spent = tmp_path / "partial" / "seconds"
     before = float(spent.read_text())
     assert before > 0
     spent.write_text(str(before + 1000))
-    assert train(make_policy_config("lafp", **TINY), frames, None, Budget(6, 8), 3, tmp_path) > 1000 + before
+    assert train(lafp(**TINY), frames, None, Budget(6, 8), 3, tmp_path) > 1000 + before
 
 
 def test_a_stage_one_without_label_weight_reads_no_label(run: Callable[..., Path]) -> None:
@@ -173,7 +175,7 @@ def test_bfloat16_changes_the_training_but_not_what_is_stored(
     config = {**TINY, "stage": "latent_action"}
     for name, wanted, there in (("full", False, True), ("half", True, True), ("none", True, False)):
         monkeypatch.setattr(training, "has_bf16", lambda device, there=there: there)
-        train(make_policy_config("lafp", **config), frames, None, Budget(6, 8, wanted), 3, tmp_path / name)
+        train(lafp(**config), frames, None, Budget(6, 8, wanted), 3, tmp_path / name)
     assert weights(tmp_path / "full") != weights(tmp_path / "half")
     assert weights(tmp_path / "full") == weights(tmp_path / "none"), "a CPU without it trains in float32"
     state = load_file(tmp_path / "half" / "pretrained_model" / "model.safetensors")

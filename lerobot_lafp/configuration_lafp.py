@@ -50,14 +50,16 @@ class LAFPConfig(ObservedOptions):
     @property
     def boundary_deltas(self) -> list[int]:
         """Frames between which latent actions are inferred: 0, k, .. (stage 1 needs but one pair)."""
-        if not self._learns_from_latents or (self.stage == "latent_policy" and self.precomputed_latents):
+        if not self._learns_from_latents or (self.only_stage is Stage.LATENT_POLICY and self.precomputed_latents):
             return [0]
-        last = 1 if self.stage == "latent_action" else self.num_latents
+        last = 1 if self.only_stage is Stage.LATENT_ACTION else self.num_latents
         return [i * self.frame_offset for i in range(last + 1)]
 
     @property
     def _learns_from_latents(self) -> bool:
-        return self.latent_source == "idm" and (self.stage != "action_decoder" or self.decoder_reads_latents)
+        return self.latent_source == "idm" and (
+            self.only_stage is not Stage.ACTION_DECODER or self.decoder_reads_latents
+        )
 
     @property
     def decoder_reads_latents(self) -> bool:
@@ -75,14 +77,14 @@ class LAFPConfig(ObservedOptions):
     @property
     def reads_labels(self) -> bool:
         """Whether the stage learns from actions."""
-        first = self.stage == "latent_action" and self.labels_in_stage_1
-        return first or self.stage in ("joint", "action_decoder")
+        first = self.only_stage is Stage.LATENT_ACTION and self.labels_in_stage_1
+        return first or self.trains(Stage.ACTION_DECODER)
 
     @property
     def frame_deltas(self) -> list[int]:
         """Offsets of the frames that a training sample has of each observation."""
         deltas = set(self.boundary_deltas)
-        if self.stage != "latent_action":
+        if self.only_stage is not Stage.LATENT_ACTION:
             deltas |= set(self.history_deltas)
         return sorted(deltas)
 
@@ -106,9 +108,9 @@ class LAFPConfig(ObservedOptions):
 
     @property
     def action_delta_indices(self) -> list[int] | None:
-        if self.stage == "latent_policy":
+        if self.only_stage is Stage.LATENT_POLICY:
             return None
-        return list(range(self.frame_offset if self.stage == "latent_action" else self.horizon))
+        return list(range(self.frame_offset if self.only_stage is Stage.LATENT_ACTION else self.horizon))
 
     @property
     def reward_delta_indices(self) -> None:

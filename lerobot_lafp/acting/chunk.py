@@ -10,7 +10,7 @@ from lerobot.utils.constants import OBS_STATE
 from torch import Tensor
 
 from ..model.stages import Stages
-from ..options.constants import STAGES
+from ..options.constants import Stage
 from .limits import SafetyGuard
 from .real_time import Chunk, Continuation, steering
 
@@ -120,10 +120,10 @@ def refuse_untrained(stages: Stages, steps: Tensor) -> None:
             "labelled demonstrations: lerobot-train --policy.path=<this checkpoint> "
             "--policy.stage=action_decoder --dataset.repo_id=<labelled dataset>."
         )
-    fresh = stages.config.stage == "joint" and not bool(steps.any())
-    if fresh or int(steps[2]):
+    fresh = stages.config.only_stage is None and not bool(steps.any())
+    if fresh or int(steps[Stage.ACTION_DECODER.place]):
         return
-    missing = [stage for stage, done in zip(STAGES, steps.tolist(), strict=True) if not done]
+    missing = [stage for stage, done in zip(Stage, steps.tolist(), strict=True) if not done]
     raise RuntimeError(
         f"This LAFP checkpoint cannot act: its last training was stage {stages.config.stage}. Missing: stage "
         f"{', then stage '.join(missing)}. Train with lerobot-train --policy.path=<this checkpoint> "
@@ -136,7 +136,7 @@ def _acts_by_head(stages: Stages, steps: Tensor) -> bool:
     if stages.config.decoder_input != "action_head" or stages.latent_action_model is None:
         return False
     moments = stages.latent_action_model.action_moments
-    if moments is None or not int(moments.count) or not int(steps[1]):
+    if moments is None or not int(moments.count) or not int(steps[Stage.LATENT_POLICY.place]):
         raise RuntimeError(
             "`decoder_input=action_head` decodes with the action head of stage 1, but this checkpoint's saw no "
             "label, or its latent policy was never trained. Train stage latent_action with labels (label_weight > 0), "

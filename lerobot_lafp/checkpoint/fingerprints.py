@@ -10,7 +10,7 @@ from torch.nn import Module
 
 from ..configuration_lafp import LAFPConfig
 from ..model.stages import Stages
-from ..options.constants import LATENT_ACTION
+from ..options.constants import LATENT_ACTION, Stage
 from ..options.features import encoded_camera
 
 #: Where a labelled dataset says by which checkpoint, and which dataset it was; an edited one says it no more.
@@ -66,7 +66,7 @@ def _fingerprint(options: list[Any], parts: Mapping[str, Module]) -> str:
 
 def labels_record(config: LAFPConfig, dataset_meta: Any | None) -> dict[str, Any] | None:
     """What a dataset says of the latents that stage latent_policy will read from it; None where it reads none."""
-    if config.stage != "latent_policy" or config.precomputed_latents is False:
+    if config.only_stage is not Stage.LATENT_POLICY or config.precomputed_latents is False:
         return None
     if dataset_meta is None or LATENT_ACTION not in dataset_meta.features:
         return None

@@ -23,7 +23,7 @@ from ..model.latent_action_model import LatentActionModel, VectorQuantized
 from ..modeling_lafp import LAFPPolicy
 from ..observation.language import TASK
 from ..observation.terms import Observation, select_frames
-from ..options.constants import STAGES
+from ..options.constants import Stage
 from ..training.batch import TrainingBatch, read_batch
 
 #: Flow times at which IDM latents are sent through the policy (``LatentPolicy.align``).
@@ -149,7 +149,7 @@ def collect(
     """
     model = _trained_model(policy)
     policy.eval()
-    has_policy = bool(policy.stage_steps[STAGES.index("latent_policy")])
+    has_policy = bool(policy.stage_steps[Stage.LATENT_POLICY.place])
     generator = torch.Generator().manual_seed(seed)
     rows: list[dict[str, Tensor]] = []
     relative = False

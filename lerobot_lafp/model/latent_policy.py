@@ -17,6 +17,7 @@ from ..observation.encoders import ObservationEncoder
 from ..observation.terms import Observation
 from .layers import ResidualBlock, attention
 
+
 class TimeEmbedding(nn.Module):
     """Sinusoids of flow time, then two linear layers (diffusers): tau (B,) -> (B, D)."""
 

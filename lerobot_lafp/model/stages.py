@@ -60,13 +60,14 @@ class Stages:
     @property
     def trained(self) -> list[nn.Module]:
         """The modules that the configuration's stage trains; the others stay as they are."""
-        config, stage = self.config, self.config.stage
+        config = self.config
         modules: list[nn.Module | None] = []
-        if stage in ("joint", "latent_action"):
+        if config.trains(Stage.LATENT_ACTION):
             modules.append(self.latent_action_model)
-        if stage in ("joint", "latent_policy") or (stage == "action_decoder" and config.finetune_policy):
+        finetuned = config.trains(Stage.ACTION_DECODER) and config.finetune_policy
+        if config.trains(Stage.LATENT_POLICY) or finetuned:
             modules.append(self.latent_policy)
-        if stage in ("joint", "action_decoder") and config.decoder_input != "action_head":
+        if config.trains(Stage.ACTION_DECODER) and config.decoder_input != "action_head":
             modules.append(self.action_decoder)
         return [module for module in modules if module is not None]
 

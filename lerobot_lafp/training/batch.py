@@ -12,7 +12,7 @@ from torch import Tensor
 from ..configuration_lafp import LAFPConfig
 from ..observation.normalizer import ObservationNormalizer
 from ..observation.terms import Observation, select_frames
-from ..options.constants import LATENT_ACTION, LATENT_ACTION_IS_PAD
+from ..options.constants import LATENT_ACTION, LATENT_ACTION_IS_PAD, Stage
 
 
 @dataclass
@@ -66,7 +66,9 @@ def read_batch(batch: Mapping[str, Any], config: LAFPConfig, normalizer: Observa
         ValueError: A shape is wrong, or a value that would be learnt from is NaN or infinite.
     """
     deltas = config.frame_deltas
-    history_at = [deltas.index(d) for d in config.history_deltas] if config.stage != "latent_action" else []
+    history_at = (
+        [deltas.index(d) for d in config.history_deltas] if config.only_stage is not Stage.LATENT_ACTION else []
+    )
     frames_at = [deltas.index(d) for d in config.boundary_deltas]
     keys = [*normalizer.camera_shapes, *normalizer.vector_shapes]
     batch = normalizer.unpacked(batch)
@@ -109,7 +111,7 @@ def _check_count(key: str, count: int, deltas: list[int], stage: str) -> None:
 
 def _precomputed_latents(batch: Mapping[str, Any], config: LAFPConfig) -> tuple[Tensor, Tensor] | None:
     """Latents (B, L, Dz) that the dataset brings to stage latent_policy, zero where not valid (B, L); None without."""
-    if config.stage != "latent_policy" or config.precomputed_latents is False:
+    if config.only_stage is not Stage.LATENT_POLICY or config.precomputed_latents is False:
         return None
     latents, pad = batch.get(LATENT_ACTION), batch.get(LATENT_ACTION_IS_PAD)
     if latents is None or pad is None:

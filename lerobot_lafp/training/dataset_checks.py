@@ -39,7 +39,7 @@ def warn_of_idle_latents(config: LAFPConfig) -> None:
         or config.idm_input == "difference"
         or config.bottleneck == "vq"
     )
-    if config.stage == "latent_action" and not held:
+    if config.only_stage is Stage.LATENT_ACTION and not held:
         logger.warning(
             "Stage latent_action trains without labels, and nothing stands in for them: its latents may describe what "
             "the later frame looks like, not what was done. Leave --policy.motion.weight=0 out."
@@ -154,7 +154,7 @@ def _check_labels(config: LAFPConfig, meta: Any, episodes: Sequence[int] | None)
         return
     if config.facts.labels_repo_id is None:
         config.facts.labels_repo_id = meta.repo_id
-    if config.facts.labels_repo_id != meta.repo_id and config.stage != "latent_policy":
+    if config.facts.labels_repo_id != meta.repo_id and config.only_stage is not Stage.LATENT_POLICY:
         raise ValueError(
             f"`labeled_episodes` was chosen for dataset {config.facts.labels_repo_id}, but this is {meta.repo_id}. If "
             "all of its episodes are labelled, pass --policy.labeled_episodes=null; else pass a list for it."
@@ -215,7 +215,7 @@ def _check_lengths(config: LAFPConfig, meta: Any, episodes: Sequence[int] | None
 
 
 def _check_actions(config: LAFPConfig, meta: Any) -> None:
-    if config.stage != "joint" or ACTION in meta.features or config.latent_source == "actions":
+    if config.only_stage is not None or ACTION in meta.features or config.latent_source == "actions":
         return
     if config.context is not None and config.context.evaluates:
         raise ValueError(
@@ -249,7 +249,7 @@ def _check_numbers(config: LAFPConfig, meta: Any, episodes: Sequence[int] | None
 def warn_of_ignored_tasks(config: LAFPConfig, tasks: Sequence[str]) -> None:
     """Say so if the dataset tells several tasks apart in words, and the policy does not read them."""
     told = [task for task in tasks if task]
-    if len(told) > 1 and not config.reads_task and config.stage != "latent_action":
+    if len(told) > 1 and not config.reads_task and config.only_stage is not Stage.LATENT_ACTION:
         logger.warning(
             "The dataset has %d tasks in words (%s), and this policy does not read the task: it does the same whatever "
             "--task says. To have it read them, train stage latent_policy on data with these tasks and "

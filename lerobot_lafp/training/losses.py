@@ -8,6 +8,7 @@ from ..model.latent_policy import LatentPolicy
 from ..model.layers import mean_over_valid
 from ..model.stages import Stages
 from ..observation.terms import Observation, shift_at_random
+from ..options.constants import Stage
 from .batch import TrainingBatch
 
 
@@ -21,14 +22,14 @@ def losses(stages: Stages, data: TrainingBatch) -> dict[str, Tensor]:
     if stages.chunk_moments is not None:
         return _flow_over_actions(stages, data)
     assert stages.latent_action_model is not None
-    config, stage = stages.config, stages.config.stage
+    config = stages.config
     found: dict[str, Tensor] = {}
     z = data.latents
-    if stage in ("joint", "latent_action"):
+    if config.trains(Stage.LATENT_ACTION):
         z, found = _of_latent_actions(stages, data)
     elif z is None and len(config.boundary_deltas) > 1:
         z = stages.latent_action_model.normalized_latents(data.frames, data.valid)
-    if stage in ("joint", "latent_policy"):
+    if config.trains(Stage.LATENT_POLICY):
         assert z is not None
         tokens = _observe_shifted(stages, stages.latent_policy, data.history)
         found["policy_loss"] = mean_over_valid(stages.latent_policy.loss(z, tokens), data.valid.unsqueeze(-1))
@@ -76,7 +77,7 @@ def _of_decoder(stages: Stages, data: TrainingBatch, z_idm: Tensor | None) -> Te
     with torch.set_grad_enabled(config.finetune_policy and torch.is_grad_enabled()):
         policy = stages.latent_policy if config.finetune_policy else stages.acting_policy
         tokens = _observe_shifted(stages, policy, history)
-        if decoder.training and config.stage == "action_decoder" and not config.finetune_policy:
+        if decoder.training and config.only_stage is Stage.ACTION_DECODER and not config.finetune_policy:
             assert stages.limits is not None
             known = data.labeled[rows].any(dim=1)
             stages.limits.tokens.update(tokens[known].flatten(1, 2).mean(dim=1))

@@ -12,7 +12,7 @@ from ..configuration_lafp import LAFPConfig
 from ..model.distributed import sum_of_all
 from ..model.latent_policy import update_average
 from ..model.stages import Stages
-from ..options.constants import STAGES
+from ..options.constants import Stage
 from .batch import TrainingBatch
 from .dataset_checks import (
     check_dataset,
@@ -23,7 +23,7 @@ from .dataset_checks import (
     warn_of_idle_latents,
     warn_of_ignored_tasks,
 )
-from .seeding import of_step
+from .seeding import step_rng
 
 
 class TrainingRun:
@@ -46,7 +46,9 @@ class TrainingRun:
     def __init__(
         self, config: LAFPConfig, stats: Mapping[str, dict[str, Any]] | None, meta: Any | None, fresh: bool
     ) -> None:
-        if config.facts.motion_weight is None:
+        if config.motion.weight is not None:
+            config.facts.motion_weight = config.motion.weight
+        elif config.facts.motion_weight is None:
             config.facts.motion_weight = default_motion_weight(config)
         self.known_tasks = len(config.facts.tasks or [])
         self.stats = measure_states(config, stats, meta, fresh)
@@ -102,7 +104,7 @@ class TrainingRun:
         if not optimizing:
             return nullcontext()
         self._passes += 1
-        return of_step(int(steps.sum()), self._passes - 1, steps.device)
+        return step_rng(int(steps.sum()), self._passes - 1, steps.device)
 
     def end_pass(self, stages: Stages, data: TrainingBatch) -> None:
         """Take in what the batch showed; an optimiser step follows."""
@@ -123,17 +125,15 @@ class TrainingRun:
         """After an optimiser step: move the average of the weights, count the step in ``steps`` (3,), in place."""
         self._update_due = False
         self._passes = 0
-        stage = stages.config.stage
         if stages.latent_policy in stages.trained and stages.average_policy is not None:
-            done = int(steps[STAGES.index("latent_policy")])
+            done = int(steps[Stage.LATENT_POLICY.place])
             update_average(stages.average_policy, stages.latent_policy, stages.config.ema_decay, done)
-        trained = STAGES if stage == "joint" else (stage,)
-        for index in map(STAGES.index, trained):
+        for stage in filter(stages.config.trains, Stage):
             # A decoder that was shown no label is not a trained one.
-            if STAGES[index] != "action_decoder" or self._saw_labels:
-                steps[index] += 1
-        if stage != "joint":
-            steps[STAGES.index(stage) + 1 :] = 0  # what was built on the old weights is stale
+            if stage is not Stage.ACTION_DECODER or self._saw_labels:
+                steps[stage.place] += 1
+        if (alone := stages.config.only_stage) is not None:
+            steps[alone.place + 1 :] = 0  # what was built on the old weights is stale
 
     def settle(self, stages: Stages, steps: Tensor) -> None:
         """Make up for a ``count_step`` that a training loop other than LeRobot's did not call."""
@@ -147,12 +147,10 @@ def refuse_missing_stages(config: LAFPConfig, steps: Tensor) -> None:
     Raises:
         RuntimeError: It would be.
     """
-    if config.stage == "joint":
-        return
-    for index in range(STAGES.index(config.stage)):
-        if not int(steps[index]):
+    for earlier in config.only_stage.before if config.only_stage is not None else ():
+        if not int(steps[earlier.place]):
             raise RuntimeError(
-                f"Stage {config.stage} builds on stage {STAGES[index]}, which was never trained in this "
-                f"checkpoint. Train it first (--policy.stage={STAGES[index]}) and start from its checkpoint with "
+                f"Stage {config.stage} builds on stage {earlier}, which was never trained in this "
+                f"checkpoint. Train it first (--policy.stage={earlier}) and start from its checkpoint with "
                 "--policy.path=.../pretrained_model, or train all in one run with --policy.stage=joint."
             )

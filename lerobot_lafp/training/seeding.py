@@ -14,7 +14,7 @@ from ..model.distributed import process_index
 
 
 @contextmanager
-def of_step(step: int, part: int, device: torch.device) -> Iterator[None]:
+def step_rng(step: int, part: int, device: torch.device) -> Iterator[None]:
     """Draw, within, what any run of this seed draws at this step; afterwards all is as it was before.
 
     Args:

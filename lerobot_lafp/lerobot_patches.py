@@ -18,7 +18,7 @@ from draccus.utils import DecodingError
 from huggingface_hub import hf_hub_download
 from huggingface_hub.constants import CONFIG_NAME
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from lerobot.configs import PreTrainedConfig
+from lerobot.configs import PreTrainedConfig, parser
 from lerobot.configs.train import TRAIN_CONFIG_NAME, TrainPipelineConfig
 from lerobot.processor import converters
 from lerobot.utils.constants import ACTION, OBS_STATE
@@ -412,7 +412,7 @@ def read_runs_of_older_versions() -> None:
         file = path / TRAIN_CONFIG_NAME if path.is_dir() else path
         if not file.is_file():
             return cast(TrainPipelineConfig, read(cls, pretrained_name_or_path, **options))
-        with run_as_now(file) as now:
+        with run_as_now(file, options.get("cli_args") or ()) as now:
             return cast(TrainPipelineConfig, read(cls, now, **options))
 
     TrainPipelineConfig.from_pretrained = classmethod(from_pretrained)  # type: ignore[arg-type]
@@ -428,6 +428,6 @@ def refuse_old_options_of_the_command_line() -> None:
     typed = [f"{one}={two}" for one, two in pairwise(words)] + words
     if f"--policy.type={TYPE}" in typed:
         try:
-            refuse_old_words(words, "policy.")
+            refuse_old_words(typed, "policy.")
         except ValueError as error:
             raise SystemExit(f"error: {error}") from error

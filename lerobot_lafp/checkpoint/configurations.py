@@ -2,8 +2,9 @@
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +68,17 @@ def as_now(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def run_as_now(file: Path) -> Iterator[Path]:
+def run_as_now(file: Path, words: Sequence[str] = ()) -> Iterator[Path]:
     """A configuration of ``lerobot-train`` whose policy has this version's options.
 
     What a run saved, ``train_config.json``, is brought to them; in a file that somebody wrote, old ones are refused.
 
+    Args:
+        file: What ``--config_path`` names.
+        words: The command line beside it.
+
     Raises:
-        ValueError: They are.
+        ValueError: They are; or a run is to be resumed that this version cannot go on with.
     """
     try:
         text = file.read_text()
@@ -89,10 +94,16 @@ def run_as_now(file: Path) -> Iterator[Path]:
         _refuse_old_names(file, policy)
         yield file
         return
-    now = {**options, "policy": migrate_config(policy), "scheduler": _scheduler(options)}
+    now = {**options, "policy": migrate_config(policy), "scheduler": _scheduler(options, words)}
     if now == options:
         yield file
         return
+    if resumes:
+        raise ValueError(
+            f"The run of {file} was begun by an older lerobot_policy_lafp, and this one cannot go on with its schedule. "
+            f"Start a new run from its checkpoint (--policy.path={file.parent}), or go on with "
+            f"{(policy.get('made_with') or {}).get('lerobot_policy_lafp', 'the version that it was begun with')}."
+        )
     with tempfile.TemporaryDirectory() as other:
         (Path(other) / file.name).write_text(json.dumps(now))
         yield Path(other) / file.name
@@ -105,17 +116,8 @@ def _refuse_old_names(file: Path, policy: Mapping[str, Any]) -> None:
 
 
 def _scheduler(options: Mapping[str, Any]) -> Any:
-    """The schedule of a run: formats 0 to 2 had one of their own, of one group of parameters but in a joint run.
-
-    Raises:
-        ValueError: It was a joint run, whose optimiser had two.
-    """
+    """The schedule of a run; formats 0 to 2 had one of their own, which was this one where there was one stage."""
     scheduler = options.get("scheduler")
     if not isinstance(scheduler, dict) or scheduler.get("type") != "lafp_group_cosine":
         return scheduler
-    if options.get("resume") and len(scheduler.get("shares", ())) > 1:
-        raise ValueError(
-            "This joint run was begun by an older lerobot_policy_lafp, whose optimiser this one cannot go on with. "
-            "Start a new run from its checkpoint (--policy.path=.../pretrained_model), or go on with the older version."
-        )
     return {"type": "diffuser", "name": "cosine", "num_warmup_steps": scheduler.get("num_warmup_steps", 100)}

@@ -94,13 +94,13 @@ def run_as_now(file: Path, words: Sequence[str] = ()) -> Iterator[Path]:
         _refuse_old_names(file, policy)
         yield file
         return
-    now = {**options, "policy": migrate_config(policy), "scheduler": _scheduler(options, words)}
+    now = {**options, "policy": migrate_config(policy), "scheduler": _scheduler(options)}
     if now == options:
         yield file
         return
-    if resumes:
+    if options.get("resume") or _resumes(words):
         raise ValueError(
-            f"The run of {file} was begun by an older lerobot_policy_lafp, and this one cannot go on with its schedule. "
+            f"The run of {file} was begun by an older lerobot_policy_lafp, whose schedule this one cannot go on with. "
             f"Start a new run from its checkpoint (--policy.path={file.parent}), or go on with "
             f"{(policy.get('made_with') or {}).get('lerobot_policy_lafp', 'the version that it was begun with')}."
         )
@@ -121,3 +121,9 @@ def _scheduler(options: Mapping[str, Any]) -> Any:
     if not isinstance(scheduler, dict) or scheduler.get("type") != "lafp_group_cosine":
         return scheduler
     return {"type": "diffuser", "name": "cosine", "num_warmup_steps": scheduler.get("num_warmup_steps", 100)}
+
+
+def _resumes(words: Sequence[str]) -> bool:
+    """Whether ``--resume=true``, or ``--resume true``, is among the words of a command line."""
+    typed = [*words, *(f"{name}={value}" for name, value in pairwise(words))]
+    return "--resume=true" in [word.lower() for word in typed]

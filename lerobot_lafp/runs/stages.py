@@ -109,8 +109,28 @@ def _read_plans(arguments: Sequence[str]) -> list[_Plan]:
         start = _start(file, options) if stage == STAGES[0] else None
         output_dir = _output_dir(given[-1] if given else None, file, stage)
         plans.append(_Plan(stage, output_dir, file, _options_of(stage, options), start))
+    _refuse_one_list_for_two_datasets(plans, options)
     every_word = [word for plan in plans for word in (*_words_of_file(plan.file), *plan.options)]
     return plans[:-1] if _value("policy.decoder_input", every_word) == "action_head" else plans
+
+
+def _refuse_one_list_for_two_datasets(plans: Sequence[_Plan], options: Sequence[str]) -> None:
+    """A list of labelled episodes that is given for all stages belongs to one dataset."""
+    shared = [word for word in options if option_name(word) == "policy.labeled_episodes"]
+    names = {
+        _value("dataset.repo_id", [*_words_of_dataset(plan.file), *plan.options]) for plan in (plans[0], plans[-1])
+    }
+    if shared and len(names) > 1:
+        raise UserError(
+            f"{shared[-1]} is given for every stage, and stages {plans[0].stage} and {plans[-1].stage} have two datasets "
+            f"({' and '.join(sorted(map(str, names)))}). Give each stage its own, as "
+            f"--{plans[-1].stage}.policy.labeled_episodes=[..], or null where all are labelled."
+        )
+
+
+def _words_of_dataset(file: tuple[Path, dict[str, Any]] | None) -> list[str]:
+    dataset = {} if file is None else file[1].get("dataset") or {}
+    return [as_option(f"dataset.{name}", value) for name, value in dataset.items()]
 
 
 def _start(file: tuple[Path, dict[str, Any]] | None, options: Sequence[str]) -> str | None:

@@ -122,7 +122,7 @@ def _refuse_one_list_for_two_datasets(plans: Sequence[_Plan], options: Sequence[
     }
     if shared and len(names) > 1:
         raise UserError(
-            f"{shared[-1]} is given for every stage, and stages {plans[0].stage} and {plans[-1].stage} have two datasets "
+            f"{shared[-1]} is given for every stage, and and {plans[0].stage} and {plans[-1].stage} have two datasets "
             f"({' and '.join(sorted(map(str, names)))}). Give each stage its own, as "
             f"--{plans[-1].stage}.policy.labeled_episodes=[..], or null where all are labelled."
         )

@@ -97,15 +97,6 @@ class LAFPConfig(ObservedOptions):
         of_one_number = any(tuple(shape) == (1,) for shape in self._vector_features.values())
         return None if self.frame_deltas == [0] and not of_one_number else self.frame_deltas
 
-    # LeRobot's next release reads these two instead, where present.
-    @property
-    def image_observation_delta_indices(self) -> list[int] | None:
-        return self.observation_delta_indices
-
-    @property
-    def state_observation_delta_indices(self) -> list[int] | None:
-        return self.observation_delta_indices
-
     @property
     def action_delta_indices(self) -> list[int] | None:
         if self.only_stage is Stage.LATENT_POLICY:

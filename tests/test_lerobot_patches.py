@@ -19,6 +19,8 @@ from lerobot.robots.so_follower import SO100FollowerConfig
 from lerobot_lafp import LAFPConfig, lerobot_patches
 from lerobot_lafp.lerobot_patches import in_json, match_robot, prepare_rollout, robot_features
 
+from .building import lafp
+
 STATE, ACTION = "observation.state", "action"
 JOINTS = [
     f"{name}.pos" for name in ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
@@ -53,7 +55,12 @@ def test_an_evaluation_that_cannot_be_had_is_refused_at_the_start(
 
 @pytest.mark.parametrize(
     ("stage", "decoder_input", "every"),
-    [("joint", "idm", 50), ("action_decoder", "idm", 50), ("latent_policy", "none", 50), ("latent_action", "idm", 200)],
+    [
+        ("joint", "idm", 50),
+        ("action_decoder", "idm", 50),
+        ("latent_policy", "action_head", 50),
+        ("latent_action", "idm", 200),
+    ],
 )
 def test_an_evaluation_that_can_be_had_or_never_comes_passes(
     stage: str, decoder_input: str, every: int, make_config: Configs, tmp_path: Any
@@ -89,7 +96,7 @@ def test_a_camera_whose_axes_have_no_names_is_known_by_its_shape(names: Any, sha
         features=features, stats={STATE: {"mean": [0.0, 0.0], "std": [1.0, 1.0]}}, repo_id="me/x", fps=10, tasks=tasks
     )
     meta.episodes, meta.total_episodes = {"length": [30]}, 1
-    policy = lerobot.scripts.lerobot_train.make_policy(LAFPConfig(device="cpu", push_to_hub=False), ds_meta=meta)
+    policy = lerobot.scripts.lerobot_train.make_policy(lafp(device="cpu", push_to_hub=False), ds_meta=meta)
     assert policy.config.camera_shapes == {"observation.images.front": (3, 20, 24)}
 
 
@@ -101,7 +108,7 @@ def arm(make_config: Configs) -> Callable[..., LAFPConfig]:
     """``arm(names, state_names=names, **options)``: of a policy trained on six joints called so."""
 
     def build(names: list[str] | None, state_names: list[str] | None = None, **options: Any) -> LAFPConfig:
-        config = LAFPConfig(action_dim=6, action_names=names, state_names=state_names or names, fps=15.0, **options)
+        config = lafp(action_dim=6, action_names=names, state_names=state_names or names, fps=15.0, **options)
         feature = make_config().input_features[STATE]
         config.input_features = {STATE: type(feature)(feature.type, (6,))}
         return config
@@ -137,9 +144,16 @@ def test_the_robots_own_order_needs_none(arm: Callable[..., LAFPConfig]) -> None
 def test_other_joints_are_refused_with_the_option_that_says_they_are_the_same(
     names: list[str], arm: Callable[..., LAFPConfig]
 ) -> None:
-    with pytest.raises(ValueError, match=r"not the same names.*--policy\.action_names='\[\"shoulder_pan\.pos\""):
-        prepare_rollout(rollout(arm(names)))
-    prepare_rollout(rollout(arm(JOINTS, JOINTS)))
+    config = arm(names)
+    with pytest.raises(ValueError, match=r"not the same names.*--policy\.names='\{\"action\": \[\"shoulder_pan\.pos\""):
+        prepare_rollout(rollout(config))
+    config.names = {ACTION: JOINTS}
+    both = r"--policy\.names='\{\"action\": \[\"shoulder_pan\.pos\".*\"observation\.state\": \[\"shoulder_pan\.pos\""
+    with pytest.raises(ValueError, match=both):
+        prepare_rollout(rollout(config))
+    config.names = {ACTION: JOINTS, STATE: JOINTS}
+    prepare_rollout(rollout(config))
+    assert config.orders == {}
 
 
 def test_without_names_the_order_is_said(arm: Callable[..., LAFPConfig], caplog: pytest.LogCaptureFixture) -> None:
@@ -186,7 +200,7 @@ def test_a_multiple_of_the_rate_is_reached_by_commands_in_between(
 
 @pytest.mark.parametrize(("fps", "multiplier"), [(20.0, 1), (10.0, 1), (30.0, 2)])
 def test_another_rate_is_refused(fps: float, multiplier: int, arm: Callable[..., LAFPConfig]) -> None:
-    with pytest.raises(ValueError, match=rf"--fps={fps:g}.*--fps=15.*--policy\.fps={fps:g}"):
+    with pytest.raises(ValueError, match=rf"--fps={fps:g}.*--fps=15 .*--interpolation_multiplier"):
         prepare_rollout(rollout(arm(JOINTS), fps, multiplier))
 
 
@@ -201,11 +215,12 @@ def test_steps_and_unknown_actions_are_not_repeated(arm: Callable[..., LAFPConfi
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ("--limit_change_per_s={shoulder_pan.pos: 60}", '--limit_change_per_s={"shoulder_pan.pos": 60}'),
-        ("--limit_range={a: [-90, 20]}", '--limit_range={"a": [-90, 20]}'),
-        ('--limit_range={"a": [-90, 20]}', '--limit_range={"a": [-90, 20]}'),
+        ("--limits.change_per_s={shoulder_pan.pos: 60}", '--limits.change_per_s={"shoulder_pan.pos": 60}'),
+        ("--limits.range={a: [-90, 20]}", '--limits.range={"a": [-90, 20]}'),
+        ('--limits.range={"a": [-90, 20]}', '--limits.range={"a": [-90, 20]}'),
         ("--labeled_episodes=[0,1]", "--labeled_episodes=[0,1]"),
-        ("--action_names=[a.pos, b.pos]", '--action_names=["a.pos", "b.pos"]'),
+        ("--observations=[a.pos, b.pos]", '--observations=["a.pos", "b.pos"]'),
+        ("--names={action: [a.pos, b.pos]}", '--names={"action": ["a.pos", "b.pos"]}'),
         ("--stage=joint", "--stage=joint"),
         ("--limits={", "--limits={"),
     ],
@@ -216,10 +231,11 @@ def test_what_is_no_json_becomes_some(given: str, expected: str) -> None:
 
 def test_options_of_a_checkpoint_are_read_as_those_of_a_new_policy(make_config: Configs, tmp_path: Any) -> None:
     make_config().save_pretrained(tmp_path)
-    overrides = ["--limit_range={a: [-90, 20]}", "--limit_change_per_s={a: 60}"]
+    overrides = ["--limits.range={a: [-90, 20]}", "--limits.change_per_s={a: 60}", "--names={action: [a, b]}"]
     config = LAFPConfig.from_pretrained(tmp_path, cli_overrides=overrides)
     assert isinstance(config, LAFPConfig)
-    assert (config.limit_range, config.limit_change_per_s) == ({"a": (-90, 20)}, {"a": 60})
+    assert (config.limits.range, config.limits.change_per_s) == ({"a": (-90, 20)}, {"a": 60})
+    assert config.names == {"action": ["a", "b"]}
 
 
 def test_the_policy_server_matches_names_and_says_another_rate(

@@ -217,9 +217,10 @@ class ObservedOptions(PolicyOptions, PreTrainedConfig):
                 continue
             order = positions_of(own, theirs)
             if order is None or len(order) != len(theirs):
+                typed = json.dumps({**(self.names or {}), key: theirs})
                 raise ValueError(
                     f"`{key}` is {listed(own)} in this policy and {listed(theirs)} here: not the same names. If they "
-                    f"are the same joints in the same order, say so: --policy.names='{json.dumps({key: theirs})}'. "
+                    f"are the same joints in the same order, say so: --policy.names='{typed}'. "
                     "Else use the robot or the dataset that the policy was trained for."
                 )
             if order != list(range(len(order))):

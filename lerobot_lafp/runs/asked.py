@@ -236,9 +236,11 @@ def _differences_of_policy(asked: Asked, then: Mapping[str, Any]) -> Iterator[Di
         yield Difference("policy.type", then.get("type"), now.get("type"))
         return
     if now.get("type") == LAFPConfig.get_choice_name(LAFPConfig):
-        then = migrate_config(then)
+        migrated = migrate_config(then)
         for each in named_fields(LAFPConfig):
-            values = read(then, each.name, _ABSENT), read(now, each.name)
+            values = read(migrated, each.name, _ABSENT), read(now, each.name)
+            if migrated != then and each.name in _SETTLED and values[1] in (None, "auto"):
+                continue
             if (
                 each.is_option
                 and values[0] is not _ABSENT
@@ -253,6 +255,8 @@ def _differences_of_policy(asked: Asked, then: Mapping[str, Any]) -> Iterator[Di
 
 #: Of an option that a run is older than.
 _ABSENT = object()
+#: Options of which the file of a run of an older version says what they came to, asked for or not.
+_SETTLED = ("motion.weight", "language")
 
 
 def _equal(name: str, now: Any, then: Any, is_path: bool = False) -> bool:

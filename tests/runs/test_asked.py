@@ -1,7 +1,6 @@
 """What a command asks for, compared by meaning with what a checkpoint was trained with."""
 
 import copy
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,27 +9,23 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lerobot_lafp import LAFPConfig
-from lerobot_lafp.runs.asked import (
-    UNSET_BY_DEFAULT,
-    another_start,
-    differences,
-    is_built_on,
-    neutral_options,
-    read_command,
-)
+from lerobot_lafp.runs.asked import another_start, differences, is_built_on, neutral_options, read_command
 
 PLAIN = ("--policy.type=lafp", "--policy.stage=latent_action", "--policy.device=cpu", "--dataset.repo_id=me/pick")
+#: Options of an older version.
+DEFAULTS = Path(__file__).parents[1] / "checkpoint" / "frozen" / "options" / "defaults.json"
 #: What a run fills in.
 FILLED_IN = {
-    "fps": 10.0,
-    "action_dim": 2,
-    "action_names": ["x", "y"],
-    "labels_repo_id": "me/pick",
-    "latent_features": ["observation.state"],
-    "motion_weight": 0.1,
-    "task_encoder": "words",
-    "tasks": ["pick"],
+    "facts": {
+        "fps": 10.0,
+        "action_dim": 2,
+        "action_names": ["x", "y"],
+        "labels_repo_id": "me/pick",
+        "latent_features": ["observation.state"],
+        "motion_weight": 0.1,
+        "task_encoder": "words",
+        "tasks": ["pick"],
+    },
     "input_features": {"observation.state": {"type": "STATE", "shape": [2]}},
 }
 
@@ -50,14 +45,14 @@ def test_values_are_compared_by_meaning(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     config = trained(
         *("--policy.optimizer_lr=0.001", "--policy.labeled_episodes=[0, 1, 2]", "--dataset.root=data/pick"),
-        *("--policy.resize_shape=[8,8]", "--policy.limit_change=null", "--policy.pretrained_backbone_weights=vit"),
-        *("--policy.vision_encoder=resnet18", '--policy.limit_range={"x": [0, 1]}'),
+        *("--policy.resize_shape=[8,8]", "--policy.limits.change=null", "--policy.backbone.weights=vit"),
+        *("--policy.backbone.encoder=resnet18", '--policy.limits.range={"x": [0, 1]}'),
     )
     same = [
         *("--policy.optimizer_lr", "1e-3", "--policy.labeled_episodes=[2,1,0]", f"--dataset.root={tmp_path}/data/pick"),
-        *("--policy.resize_shape=[8, 8]", "--policy.limit_change=null", "--policy.vision_encoder=resnet18"),
-        *(f"--policy.pretrained_backbone_weights={tmp_path}/vit", "--policy.limit_range={x: [0.0, 1.0]}"),
-        *("--policy.limits=true", "--steps=100000", "--seed=1000"),
+        *("--policy.resize_shape=[8, 8]", "--policy.limits.change=null", "--policy.backbone.encoder=resnet18"),
+        *(f"--policy.backbone.weights={tmp_path}/vit", "--policy.limits.range={x: [0.0, 1.0]}"),
+        *("--policy.limits.enabled=true", "--steps=100000", "--seed=1000"),
     ]
     assert changed(same, config) == []
 
@@ -77,8 +72,9 @@ def test_options_that_leave_the_weights_as_they_are() -> None:
 def test_options_that_change_the_result_are_named() -> None:
     options = [
         *("--steps=6", "--batch_size=2", "--seed=null", "--dataset.repo_id=me/other", "--dataset.episodes=[0]"),
-        *("--policy.token_dim=8", "--policy.labeled_episodes=[0]", "--policy.limits=false", "--policy.action_dim=3"),
-        *("--policy.vision_encoder=small_conv", "--dataset.image_transforms.enable=true", "--policy.motion_weight=0.2"),
+        *("--policy.token_dim=8", "--policy.labeled_episodes=[0]", "--policy.limits.enabled=false"),
+        *("--policy.backbone.encoder=small_conv", "--dataset.image_transforms.enable=true"),
+        *("--policy.motion.weight=0.2", "--policy.names={action: [a, b]}", "--policy.interpolation_tau=[0.5, 1]"),
     ]
     assert changed(options, trained()) == sorted(
         "dataset.image_transforms" if "image_transforms" in word else word[2:].partition("=")[0] for word in options
@@ -90,17 +86,22 @@ def test_options_that_were_given_and_are_left_out_now() -> None:
     assert changed([], config) == ["policy.labeled_episodes", "policy.optimizer_lr", "policy.token_dim", "steps"]
 
 
-def test_what_a_run_fills_in_counts_where_it_is_named() -> None:
+def test_what_a_run_fills_in_is_not_what_was_asked_for() -> None:
     config = trained()
-    filled_in = ["--policy.fps=10", "--policy.motion_weight=1e-1", "--policy.task_encoder=words"]
-    assert changed(filled_in, config) == []
-    assert changed(["--policy.task_encoder=auto", "--policy.motion_weight=null"], config) == []
-    assert changed(["--policy.task_encoder=none", "--policy.fps=20"], config) == ["policy.fps", "policy.task_encoder"]
+    assert changed(["--policy.language=auto", "--policy.motion.weight=null"], config) == []
+    asked = ["--policy.language=none", "--policy.motion.weight=0.1"]
+    assert changed(asked, config) == ["policy.language", "policy.motion.weight"]
 
 
-def test_every_option_that_is_unset_by_default_exists() -> None:
-    unset = {field.name for field in dataclasses.fields(LAFPConfig) if field.default is None}
-    assert unset >= UNSET_BY_DEFAULT
+def test_a_run_of_an_older_version_is_compared_by_what_its_options_are_now() -> None:
+    """Of what it settled by itself no file says whether it was asked for."""
+    config = trained()
+    config["policy"] = {"type": "lafp", **json.loads(DEFAULTS.read_text()), "device": "cpu", "stage": "latent_action"}
+    config["policy"] |= {"motion_weight": 0.1, "task_encoder": "none", "fps": 10.0, "limit_margin": 0.3}
+    assert changed(["--policy.limits.margin=0.3"], config) == []
+    assert changed(["--policy.limits.margin=0.3", "--policy.language=none", "--policy.motion.weight=0.1"], config) == []
+    other = ["--policy.limits.margin=0.2", "--policy.language=words", "--policy.motion.weight=0"]
+    assert changed(other, config) == ["policy.language", "policy.limits.margin", "policy.motion.weight"]
 
 
 def test_files_and_checkpoints_are_read_too(tmp_path: Path) -> None:

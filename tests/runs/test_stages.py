@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from lerobot_lafp.configuration_lafp import LAFPConfig
 from lerobot_lafp.errors import UserError
 from lerobot_lafp.options.constants import STAGES
 from lerobot_lafp.runs import stages
 from lerobot_lafp.runs.stages import train_stages
 from lerobot_lafp.runs.trainings import Training
+
+from ..building import lafp
 
 DATA = "--dataset.repo_id=me/pick"
 
@@ -28,7 +29,7 @@ def checkpoint(tmp_path: Path) -> Path:
     """A LAFP checkpoint, as far as its options go."""
     folder = tmp_path / "checkpoint"
     folder.mkdir()
-    LAFPConfig(device="cpu").save_pretrained(folder)
+    lafp(device="cpu").save_pretrained(folder)
     return folder
 
 
@@ -80,13 +81,13 @@ def test_a_path_in_the_first_file_is_where_it_starts(trained: list[Training], ch
 
 
 def test_without_a_decoder_there_are_two_stages(trained: list[Training], tmp_path: Path) -> None:
-    last = train_stages([DATA, "--policy.decoder_input=none", f"--output_dir={tmp_path}"])
+    last = train_stages([DATA, "--policy.decoder_input=action_head", f"--output_dir={tmp_path}"])
     assert [run.output_dir.name for run in trained] == ["latent_action", "latent_policy"]
     assert "latent_policy" in str(last)
 
 
 @pytest.mark.parametrize(
-    ("options", "last"), [([], "action_decoder"), (["--policy.decoder_input=none"], "latent_policy")]
+    ("options", "last"), [([], "action_decoder"), (["--policy.decoder_input=action_head"], "latent_policy")]
 )
 def test_an_evaluation_is_of_the_stage_that_can_act(
     options: list[str], last: str, trained: list[Training], tmp_path: Path
@@ -117,6 +118,7 @@ def test_an_evaluation_is_of_the_stage_that_can_act(
         ("--job.target=a100", "on this machine"),
         ("--optimizer.lr=1", "Set --policy.optimizer_lr"),
         ("one two", "two is one argument too many"),
+        ("--policy.labeled_episodes=[0] --action_decoder.dataset.repo_id=me/other", "Give each stage its own"),
     ],
 )
 def test_what_would_not_be_followed_is_refused(

@@ -10,9 +10,10 @@ from typing import Any
 
 import yaml
 from huggingface_hub.constants import CONFIG_NAME
+from lerobot.configs.train import TRAIN_CONFIG_NAME
 
 from ..options.constants import CHECKPOINT_FORMAT
-from ..options.migration import GONE, migrate_config, successor
+from ..options.migration import GONE, format_of, migrate_config, successor
 from .integrity import read_config
 
 TYPE = "lafp"
@@ -39,7 +40,7 @@ def refuse_newer(saved: Mapping[str, Any]) -> None:
     Raises:
         ValueError: It is one.
     """
-    found = saved.get("checkpoint_format") or 0
+    found = format_of(saved)
     if found > CHECKPOINT_FORMAT:
         raise ValueError(
             f"This checkpoint has format {found}, and the installed lerobot_policy_lafp reads up to "
@@ -90,7 +91,7 @@ def run_as_now(file: Path, words: Sequence[str] = ()) -> Iterator[Path]:
     if not isinstance(policy, dict) or policy.get("type") != TYPE:
         yield file
         return
-    if file.suffix != ".json":
+    if file.name != TRAIN_CONFIG_NAME:
         _refuse_old_names(file, policy)
         yield file
         return

@@ -169,5 +169,9 @@ def _from_1_to_2(state: dict[str, Tensor]) -> None:
     state["limits.state.low"], state["limits.state.high"] = (mean.flatten() + n * deviation for n in (-3, 3))
 
 
+def _from_2_to_3(state: dict[str, Tensor]) -> None:
+    """Format 2 had other options (`lerobot_lafp/options/migration.py`); its tensors are the same."""
+
+
 #: Position N: from format N to N + 1.
-_MIGRATIONS: tuple[Callable[[dict[str, Tensor]], None], ...] = (_from_0_to_1, _from_1_to_2)
+_MIGRATIONS: tuple[Callable[[dict[str, Tensor]], None], ...] = (_from_0_to_1, _from_1_to_2, _from_2_to_3)

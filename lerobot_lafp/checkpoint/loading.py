@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..configuration_lafp import LAFPConfig
 from ..options.constants import Stage
 from ..options.fields import named_fields, read
-from ..options.migration import migrate_config
+from ..options.migration import format_of, migrate_config
 from .integrity import migrate, options_changed, read_config, refuse_altered
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def load_weights(policy: nn.Module, config: LAFPConfig, file: str) -> None:
             "again.",
             Path(file).with_name(CONFIG_NAME),
         )
-    migrate(state, saved.get("checkpoint_format"))
+    migrate(state, format_of(saved))
     if "stage_steps" not in state:
         raise ValueError(f"{file} is not a LAFP checkpoint: it holds no `stage_steps`.")
     steps = state["stage_steps"].tolist()
@@ -129,7 +129,7 @@ def _may_differ(config: LAFPConfig, name: str, state: dict[str, Tensor], steps: 
     if name.startswith(("latent_action_model.action_head.", "latent_action_model.action_moments.")):
         return name not in state  # actions appear for the first time; the head serves stage 1 alone
     if name.startswith("latent_action_model.motion_head."):
-        return True  # it, too, serves stage 1 alone; another `motion_target` or `motion_grid` begins it anew
+        return True  # it, too, serves stage 1 alone; another `motion.target` begins it anew
     new_states = config.decoder_vector_shapes
     return any(name.startswith(f"normalizer.vectors.{key.replace('.', '__')}.") for key in new_states)
 

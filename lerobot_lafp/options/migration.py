@@ -96,9 +96,17 @@ def successor(word: str) -> str | None:
     return f"`{name}` is an option of an older lerobot_policy_lafp. In its place: {GONE[name].now}."
 
 
+def format_of(saved: Mapping[str, Any]) -> int:
+    """The format of a ``config.json``; 0 where it says none, or something that is none."""
+    try:
+        return int(saved.get("checkpoint_format") or 0)
+    except (TypeError, ValueError):
+        return 0  # which LeRobot's parser then refuses
+
+
 def migrate_config(saved: Mapping[str, Any]) -> dict[str, Any]:
     """What a ``config.json`` says, as ``CHECKPOINT_FORMAT`` has it; one of a newer format is left as it is."""
-    if (saved.get("checkpoint_format") or 0) >= CHECKPOINT_FORMAT or not _is_old(saved):
+    if format_of(saved) >= CHECKPOINT_FORMAT or not _is_old(saved):
         return dict(saved)
     new = {name: value for name, value in saved.items() if name not in GONE}
     for name, value in saved.items():

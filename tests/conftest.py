@@ -19,27 +19,30 @@ from torch import Tensor
 from lerobot_lafp import LAFPConfig, LAFPPolicy
 from lerobot_lafp.options.constants import STAGES
 
+from .building import FACTS, lafp, put
+
 os.environ.setdefault("MUJOCO_GL", "egl")  # read when dm_control is imported, by whichever process does
 
 STATE, ENV_STATE = "observation.state", "observation.environment_state"
 FRONT, WRIST = "observation.images.front", "observation.images.wrist"
+#: More than 128 pixels a side, so that stage 1 predicts its features; and few in all.
+WIDE = "observation.images.wide"
 ACTION_DIM = 2
 FEATURES = {
     STATE: PolicyFeature(FeatureType.STATE, (ACTION_DIM,)),
     ENV_STATE: PolicyFeature(FeatureType.ENV, (5,)),
     FRONT: PolicyFeature(FeatureType.VISUAL, (3, 20, 24)),
     WRIST: PolicyFeature(FeatureType.VISUAL, (1, 16, 16)),
+    WIDE: PolicyFeature(FeatureType.VISUAL, (3, 8, 132)),
 }
 TINY = {
     "n_obs_steps": 2,  # where a history of one would test nothing of it
     "horizon": 4,
-    "frame_offset": 2,
     "num_latents": 2,
     "n_action_steps": 3,
     "token_dim": 8,
     "latent_dim": 4,
-    "codebook_size": 4,
-    "codebook_heads": 2,
+    "codebook__heads": 2,
     "pixel_target_size": 12,
     "latent_model_dim": 16,
     "policy_dim": 16,
@@ -75,7 +78,7 @@ def make_config() -> Callable[..., LAFPConfig]:
     def build(*features: str, actions: bool = True, **options: Any) -> LAFPConfig:
         outputs = {ACTION: PolicyFeature(FeatureType.ACTION, (ACTION_DIM,))} if actions else {}
         inputs = {key: FEATURES[key] for key in features or (STATE,)}
-        return LAFPConfig(input_features=inputs, output_features=outputs, **{**TINY, **options})
+        return lafp(input_features=inputs, output_features=outputs, **{**TINY, **options})
 
     return build
 
@@ -176,8 +179,10 @@ def next_stage(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., LAFPPo
         folder = tmp_path_factory.mktemp("checkpoint")
         policy.save_pretrained(folder)
         changed = {"stage": stage or policy.config.stage, **options}
-        overrides = [f"--{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in changed.items()]
+        typed = {name.replace("__", "."): value for name, value in changed.items() if name not in FACTS}
+        overrides = [f"--{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in typed.items()]
         config = LAFPConfig.from_pretrained(folder, cli_overrides=overrides)
+        put(config, {name: value for name, value in changed.items() if name in FACTS})
         return LAFPPolicy.from_pretrained(folder, config=config)
 
     return reload

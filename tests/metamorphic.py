@@ -22,6 +22,7 @@ from lerobot_lafp import LAFPConfig, LAFPPolicy
 from lerobot_lafp.options.context import TrainingContext
 from lerobot_lafp.processor_lafp import make_lafp_pre_post_processors
 
+from .building import lafp
 from .conftest import TINY
 
 Numbers = NDArray[Any]
@@ -123,7 +124,7 @@ def meta_of(root: Path) -> LeRobotDatasetMetadata:
 def fresh(root: Path, **options: Any) -> LAFPPolicy:
     """An untrained policy, made for a dataset as `lerobot-train` makes it."""
     torch.manual_seed(0)
-    return make_policy(LAFPConfig(**{**TINY, "pretrained_path": None, **options}), ds_meta=meta_of(root))
+    return make_policy(lafp(**{**TINY, "pretrained_path": None, **options}), ds_meta=meta_of(root))
 
 
 def following(checkpoint: Path, root: Path, rename_map: Mapping[str, str] | None = None, **options: Any) -> LAFPPolicy:

@@ -2,19 +2,22 @@
 
 import dataclasses
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import draccus
 import pytest
+import torch
 from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature, PreTrainedConfig
 from lerobot.optim import AdamWConfig
+from lerobot.optim.schedulers import DiffuserSchedulerConfig
 
 from lerobot_lafp import LAFPConfig
-from lerobot_lafp.options.constants import DEFAULT_LR, STAGES
-from lerobot_lafp.options.schedule import GroupCosineSchedulerConfig
+from lerobot_lafp.configuration_lafp import WARMUP_STEPS
+from lerobot_lafp.options.constants import STAGES
+
+from .building import lafp
 
 STATE, FRONT, ENV_STATE = "observation.state", "observation.images.front", "observation.environment_state"
 
@@ -34,15 +37,9 @@ def action(width: int = 2, names: list[str] | None = None) -> dict[str, Any]:
 # --- Documentation and persistence ---------------------------------------------------------------------------
 
 
-def test_every_option_is_documented() -> None:
-    own = set(LAFPConfig.__annotations__)
-    documented = set(re.findall(r"^        (\w+): \S", LAFPConfig.__doc__, flags=re.MULTILINE))
-    assert documented == own
-
-
 def test_it_is_registered_under_its_name_and_never_normalises_in_the_processor() -> None:
     assert PreTrainedConfig.get_choice_class("lafp") is LAFPConfig
-    config = LAFPConfig(device="cpu")
+    config = lafp(device="cpu")
     assert config.type == "lafp"
     assert {config.normalization_mapping[kind.value] for kind in FeatureType} == {NormalizationMode.IDENTITY}
 
@@ -60,7 +57,7 @@ def test_json_round_trip_keeps_every_field(tmp_path: Path, make_config: Callable
         relative_actions=True,
         resize_shape=(16, 20),
         policy_head="bc",
-        bottleneck="vq",
+        codebook__size=4,
         optimizer_lr=1e-3,
     )
     config.save_pretrained(tmp_path)
@@ -71,17 +68,20 @@ def test_json_round_trip_keeps_every_field(tmp_path: Path, make_config: Callable
 
 def test_the_command_line_overrides_a_saved_stage(tmp_path: Path, make_config: Callable[..., LAFPConfig]) -> None:
     make_config(stage="latent_action", labeled_episodes=[1]).save_pretrained(tmp_path)
-    overrides = ["--stage=latent_policy", "--labeled_episodes=null", "--resize_shape=[9,10]"]
+    overrides = ["--stage=latent_policy", "--labeled_episodes=null", "--resize_shape=[9,10]", "--limits.margin=0.2"]
     loaded = PreTrainedConfig.from_pretrained(tmp_path, cli_overrides=overrides)
     assert (loaded.stage, loaded.labeled_episodes, loaded.resize_shape) == ("latent_policy", None, (9, 10))
+    assert loaded.limits.margin == 0.2
 
 
-@pytest.mark.parametrize("option", ["stage", "policy_head", "policy_network", "prediction", "bottleneck"])
+@pytest.mark.parametrize("option", ["stage", "policy_head", "policy_network", "prediction", "backbone.encoder"])
 def test_a_word_that_is_no_choice_is_refused(option: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
         draccus.parse(LAFPConfig, args=[f"--{option}=typo", "--device=cpu"])
     assert f"--{option}: invalid choice: 'typo'" in capsys.readouterr().err
-    (tmp_path / "config.json").write_text(json.dumps({"type": "lafp", "device": "cpu", option: "typo"}))
+    group, dot, name = option.rpartition(".")
+    written = {group: {name: "typo"}} if dot else {option: "typo"}
+    (tmp_path / "config.json").write_text(json.dumps({"type": "lafp", "device": "cpu", **written}))
     with pytest.raises(draccus.utils.DecodingError, match=option):
         PreTrainedConfig.from_pretrained(tmp_path)
 
@@ -92,46 +92,44 @@ def test_a_word_that_is_no_choice_is_refused(option: str, tmp_path: Path, capsys
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"horizon": 5}, r"`horizon` must equal `frame_offset` \* `num_latents`.*--policy\.horizon=4"),
+        ({"horizon": 5}, r"`num_latents` \(2\) must divide `horizon` \(5\).*--policy\.horizon=4"),
+        ({"horizon": 1}, r"`num_latents` \(2\) must divide `horizon` \(1\).*--policy\.horizon=2"),
         ({"n_action_steps": 5}, r"`n_action_steps` \(5\) must not exceed `horizon` \(4\).*Lower n_action_steps"),
         ({"n_action_steps": 0}, r"`n_action_steps` must be at least 1"),
         ({"n_obs_steps": 0}, r"`n_obs_steps` must be at least 1"),
         ({"num_latents": 0}, r"`num_latents` must be at least 1"),
-        ({"frame_offset": -2, "num_latents": -2}, r"`frame_offset` must be at least 1"),
-        ({"frame_offset_s": 0.2}, r"`frame_offset_s` needs the dataset's rate.*add --policy\.fps"),
-        ({"frame_offset_s": 0.04, "fps": 10.0}, r"`frame_offset_s` \(0\.04\) is less than one frame.*at least 0\.100"),
-        ({"frame_offset_range": (3, 4), "stage": "latent_action"}, r"`frame_offset_range` must hold `frame_offset`"),
-        ({"frame_offset_range": (0, 4), "stage": "latent_action"}, r"`frame_offset_range`.*1 <= least"),
-        ({"frame_offset_range": (1, 4)}, r"`frame_offset_range` is for stage latent_action on its own"),
+        ({"horizon": -2}, r"`horizon` must be at least 1"),
         ({"labeled_episodes": []}, r"`labeled_episodes` is empty.*--policy\.labeled_episodes=\[0,3,7\].*leave it out"),
         ({"labeled_episodes": [1, 1]}, r"`labeled_episodes` must be distinct.*\[1, 1\]"),
         ({"labeled_episodes": [0, -1]}, r"`labeled_episodes` must be distinct.*0 or more"),
-        ({"interpolation_tau_min": -0.1}, r"`interpolation_tau_min`.*0 <= min <= max <= 1"),
-        ({"interpolation_tau_max": 1.5}, r"`interpolation_tau_max`.*0 <= min <= max <= 1"),
-        ({"interpolation_tau_min": 0.8, "interpolation_tau_max": 0.2}, r"`interpolation_tau_min`.*0\.8 and 0\.2"),
+        ({"interpolation_tau": (-0.1, 1.0)}, r"`interpolation_tau`.*0 <= least <= largest <= 1"),
+        ({"interpolation_tau": (0.0, 1.5)}, r"`interpolation_tau`.*0 <= least <= largest <= 1"),
+        ({"interpolation_tau": (0.8, 0.2)}, r"`interpolation_tau` must be \[least, largest\].*\[0\.8, 0\.2\]"),
         ({"ema_decay": 1.0}, r"`ema_decay` must lie in \[0, 1\).*0 turns the average off"),
         ({"finetune_policy": True}, r"`finetune_policy`.*decoder_input=idm.*--policy\.decoder_input=interpolation"),
-        ({"interpolation_idm_share": 1.1}, r"`interpolation_idm_share` must lie in \[0, 1\]"),
-        ({"joint_latent_share": 0.0}, r"`joint_latent_share` must lie in \(0, 1\]"),
-        ({"joint_latent_share": 1.1}, r"`joint_latent_share` must lie in \(0, 1\]"),
         ({"label_weight": -0.1}, r"`label_weight` must not be negative"),
-        ({"motion_weight": -0.1}, r"`motion_weight` must not be negative"),
+        ({"motion__weight": -0.1}, r"`motion\.weight` must not be negative"),
         ({"random_shift": -1}, r"`random_shift` must not be negative"),
         (
-            {"random_shift": 4, "vision_encoder": "vit", "pretrained_backbone_weights": "folder"},
-            r"with vision_encoder=vit the policy sees features. Leave --policy.random_shift out",
+            {"random_shift": 4, "backbone__encoder": "vit", "backbone__weights": "folder"},
+            r"with backbone\.encoder=vit the policy sees features. Leave --policy.random_shift out",
         ),
-        ({"motion_grid": 0}, r"`motion_grid` must be at least 1"),
+        ({"backbone__grid": 0}, r"`backbone\.grid` must be at least 1"),
+        ({"codebook__size": -1}, r"`codebook\.size` must not be negative"),
+        ({"codebook__heads": 0}, r"`codebook\.heads` must be at least 1"),
+        ({"latent_tokens": -1}, r"`latent_tokens` must not be negative"),
+        ({"latent_tokens": 3}, r"`latent_tokens` \(3\) must divide `latent_dim` \(4\)"),
         (
-            {"decoder_input": "none", "stage": "action_decoder"},
-            r"`decoder_input=none` has no stage action_decoder.*latent_policy acts.*choose another decoder_input",
+            {"decoder_input": "action_head", "stage": "action_decoder"},
+            r"`decoder_input=action_head` has no stage action_decoder.*latent_policy acts.*another decoder_input",
         ),
-        ({"bottleneck": "vq", "codebook_heads": 3}, r"`codebook_heads` \(3\) must divide `latent_dim` \(4\)"),
+        ({"codebook__size": 4, "codebook__heads": 3}, r"`codebook\.heads` \(3\) must divide `latent_dim` \(4\)"),
+        ({"optimizer_lr": 0.0}, r"`optimizer_lr` must be positive"),
         ({"num_flow_steps": 0}, r"`num_flow_steps` must be at least 1"),
         ({"flow_draws": 0}, r"`flow_draws` must be at least 1"),
         ({"latent_dim": 0}, r"`latent_dim` must be at least 1"),
         ({"resize_shape": (4, 96)}, r"`resize_shape` must be at least 8 pixels"),
-        ({"pretrained_backbone_weights": "x.pth"}, r"`pretrained_backbone_weights` needs .*vision_encoder=resnet18"),
+        ({"backbone__weights": "x.pth"}, r"`backbone\.weights` needs .*backbone\.encoder=resnet18"),
         ({"latent_source": "actions", "stage": "latent_action"}, r"`latent_source=actions`.*--policy\.stage=joint"),
     ],
 )
@@ -142,23 +140,38 @@ def test_a_bad_option_names_the_field_and_the_mend(
         make_config(**options)
 
 
-def test_seconds_become_frames_at_the_datasets_rate(make_config: Callable[..., LAFPConfig]) -> None:
-    config = make_config(frame_offset_s=0.3, fps=30.0)
-    assert (config.frame_offset, config.horizon, config.num_latents) == (9, 18, 2)
-    again = dataclasses.replace(config, num_latents=3)
-    assert (again.frame_offset, again.horizon) == (9, 27)
+def test_a_latent_covers_its_share_of_the_horizon(make_config: Callable[..., LAFPConfig]) -> None:
+    config = make_config(horizon=18)
+    assert (config.frame_offset, config.num_latents) == (9, 2)
+    assert config.but(num_latents=3).frame_offset == 6
+
+
+def test_a_copy_with_other_options_keeps_what_was_filled_in_and_is_checked(
+    make_config: Callable[..., LAFPConfig],
+) -> None:
+    config = make_config(fps=10.0, tasks=["push"], limits__margin=0.3)
+    other = config.but(stage="latent_policy", horizon=8)
+    assert (other.stage, other.horizon, other.limits.margin) == ("latent_policy", 8, 0.3)
+    assert (other.facts.fps, other.facts.tasks) == (10.0, ["push"])
+    other.facts.tasks.append("pull")
+    assert config.facts.tasks == ["push"]
+    assert (config.stage, config.horizon) == ("joint", 4)
+    with pytest.raises(ValueError, match="must divide `horizon`"):
+        config.but(horizon=5)
 
 
 @pytest.mark.parametrize(
     "options",
     [
         {"horizon": 6, "num_latents": 3},
-        {"interpolation_tau_min": 0.5, "interpolation_tau_max": 0.5},
+        {"interpolation_tau": (0.5, 0.5)},
+        {"interpolation_tau": (0.0, 1.0)},
         {"ema_decay": 0.0},
         {"label_weight": 0.0},
-        {"motion_weight": 0.0, "motion_grid": 1},
-        {"decoder_input": "none", "stage": "latent_policy"},
-        {"bottleneck": "continuous", "codebook_heads": 3},
+        {"motion__weight": 0.0, "backbone__grid": 1},
+        {"decoder_input": "action_head", "stage": "latent_policy"},
+        {"codebook__size": 0, "codebook__heads": 3},
+        {"latent_tokens": 4},
         {"n_action_steps": 4},
     ],
 )
@@ -169,7 +182,7 @@ def test_the_edge_of_what_is_allowed(options: dict[str, Any], make_config: Calla
 def test_nothing_to_observe_is_refused() -> None:
     for inputs in ({}, None, {"observation.language": PolicyFeature(FeatureType.LANGUAGE, (1,))}):
         with pytest.raises(ValueError, match=r"something to observe.*camera.*observation\.state.*rename_map"):
-            LAFPConfig(device="cpu", input_features=inputs).validate_features()
+            lafp(device="cpu", input_features=inputs).validate_features()
 
 
 def test_relative_actions_need_a_state_of_the_actions_width(make_config: Callable[..., LAFPConfig]) -> None:
@@ -200,7 +213,7 @@ def test_another_action_width_is_refused_in_words(make_config: Callable[..., LAF
         ({"stage": "latent_policy"}, [-2, -1, 0, 2, 4, 6], None, 2),
         ({"stage": "action_decoder"}, [-2, -1, 0, 2, 4, 6], [0, 1, 2, 3, 4, 5], 2),
         ({"stage": "action_decoder", "decoder_input": "interpolation"}, [-2, -1, 0, 2, 4, 6], [0, 1, 2, 3, 4, 5], 2),
-        ({"stage": "action_decoder", "decoder_input": "direct"}, [-2, -1, 0], [0, 1, 2, 3, 4, 5], 0),
+        ({"stage": "action_decoder", "decoder_input": "samples"}, [-2, -1, 0], [0, 1, 2, 3, 4, 5], 0),
         (
             {"stage": "action_decoder", "policy_head": "bc", "decoder_input": "interpolation"},
             [-2, -1, 0],
@@ -209,12 +222,12 @@ def test_another_action_width_is_refused_in_words(make_config: Callable[..., LAF
         ),
         ({"stage": "joint", "latent_source": "actions"}, [-2, -1, 0], [0, 1, 2, 3, 4, 5], 0),
         ({"stage": "joint", "latent_source": "actions", "n_obs_steps": 1}, None, [0, 1, 2, 3, 4, 5], 0),
-        ({"stage": "latent_policy", "latent_labels": True}, [-2, -1, 0], None, 2),
-        ({"stage": "latent_policy", "latent_labels": True, "n_obs_steps": 1}, None, None, 2),
+        ({"stage": "latent_policy", "precomputed_latents": True}, [-2, -1, 0], None, 2),
+        ({"stage": "latent_policy", "precomputed_latents": True, "n_obs_steps": 1}, None, None, 2),
         ({"stage": "joint", "hold_last_frame": True}, [-2, -1, 0, 2, 4, 6], [0, 1, 2, 3, 4, 5], 0),
         ({"stage": "latent_action", "hold_last_frame": True}, [0, 2], [0, 1], 0),
         ({"stage": "latent_policy", "hold_last_frame": True}, [-2, -1, 0, 2, 4, 6], None, 0),
-        ({"stage": "latent_policy", "decoder_input": "none"}, [-2, -1, 0, 2, 4, 6], None, 2),
+        ({"stage": "latent_policy", "decoder_input": "action_head"}, [-2, -1, 0, 2, 4, 6], None, 2),
     ],
 )
 def test_a_stage_loads_only_the_frames_it_needs(
@@ -227,26 +240,39 @@ def test_a_stage_loads_only_the_frames_it_needs(
     config = make_config(**{"n_obs_steps": 3, "horizon": 6, "num_latents": 3, **options})
     assert config.frame_deltas == (observations or [0])
     assert config.observation_delta_indices == observations
-    assert config.image_observation_delta_indices == config.state_observation_delta_indices == observations
     assert config.action_delta_indices == actions
     assert config.drop_n_last_frames == dropped
     assert config.reward_delta_indices is None
 
 
 @pytest.mark.parametrize("stage", ["joint", *STAGES])
-def test_the_optimiser_preset_is_the_stages_own(
-    stage: str, make_config: Callable[..., LAFPConfig], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(DEFAULT_LR, stage, 0.123)
-    config = make_config(stage=stage, optimizer_weight_decay=0.5, optimizer_grad_clip_norm=2.0)
+def test_every_stage_has_one_optimiser_and_a_cosine(stage: str, make_config: Callable[..., LAFPConfig]) -> None:
+    config = make_config(stage=stage, optimizer_lr=0.123)
     preset = config.get_optimizer_preset()
     assert isinstance(preset, AdamWConfig)
-    assert (preset.lr, preset.weight_decay, preset.grad_clip_norm) == (0.123, 0.5, 2.0)
-    config.optimizer_lr = 0.0
-    assert config.get_optimizer_preset().lr == 0.0, "a rate of zero is a choice too"
+    assert (preset.lr, preset.weight_decay, preset.grad_clip_norm) == (0.123, 1e-6, 10.0)
     scheduler = config.get_scheduler_preset()
-    assert isinstance(scheduler, GroupCosineSchedulerConfig)
-    assert scheduler.num_warmup_steps == config.scheduler_warmup_steps
+    assert isinstance(scheduler, DiffuserSchedulerConfig)
+    assert (scheduler.name, scheduler.num_warmup_steps) == ("cosine", WARMUP_STEPS)
+
+
+@pytest.mark.parametrize("steps", [WARMUP_STEPS + 1, 1000])
+def test_the_learning_rate_rises_to_its_peak_and_falls_to_zero(
+    steps: int, make_config: Callable[..., LAFPConfig]
+) -> None:
+    config = make_config()
+    optimizer = config.get_optimizer_preset().build([torch.nn.Parameter(torch.zeros(1))])
+    schedule = config.get_scheduler_preset().build(optimizer, steps)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    rates.append(optimizer.param_groups[0]["lr"])
+    assert rates[0] == 0.0
+    assert rates[WARMUP_STEPS] == max(rates) == config.optimizer_lr
+    assert rates[WARMUP_STEPS:] == sorted(rates[WARMUP_STEPS:], reverse=True)
+    assert rates[-1] == pytest.approx(0.0, abs=1e-12)
 
 
 # --- What a dataset says of itself ---------------------------------------------------------------------------
@@ -255,8 +281,8 @@ def test_the_optimiser_preset_is_the_stages_own(
 def test_the_first_dataset_decides_what_is_observed(make_config: Callable[..., LAFPConfig]) -> None:
     config = make_config(STATE, FRONT, actions=False, stage="latent_action")
     config.set_dataset_feature_metadata({STATE: state(), FRONT: image()})
-    assert config.latent_features == sorted([STATE, FRONT])
-    assert config.action_dim is None
+    assert config.facts.latent_features == sorted([STATE, FRONT])
+    assert config.facts.action_dim is None
     assert config.output_features == {}
 
 
@@ -264,10 +290,10 @@ def test_the_action_width_outlives_a_dataset_without_actions(make_config: Callab
     """Trap 2: LeRobot drops the action from the configuration, and with it went the decoder."""
     config = make_config(STATE, stage="latent_action")
     config.set_dataset_feature_metadata({STATE: state(), "action": action(2, ["x", "y"])})
-    assert (config.action_dim, config.action_names) == (2, ["x", "y"])
+    assert (config.facts.action_dim, config.facts.action_names) == (2, ["x", "y"])
     config.stage, config.output_features = "latent_policy", {}  # what `make_policy` does on the next dataset
     config.set_dataset_feature_metadata({STATE: state()})
-    assert config.action_dim == 2
+    assert config.facts.action_dim == 2
     assert config.output_features["action"].shape == (2,)
 
 
@@ -317,7 +343,7 @@ def test_a_state_that_appears_in_stage_three_is_for_the_decoder_alone(make_confi
     config.stage = "action_decoder"
     config.set_dataset_feature_metadata({FRONT: image(), STATE: state(), "action": action()})
     assert config.decoder_vector_shapes == {}, "nothing reads it, so acting must not ask for it"
-    config.decoder_observation = True
+    config.decoder_observes = "tokens"
     extra = {STATE: state(), "observation.images.top": image(), "timestamp": state(1)}
     for _ in range(2):  # a second run of stage three changes nothing
         config.set_dataset_feature_metadata({FRONT: image(), "action": action(), **extra})
@@ -327,17 +353,19 @@ def test_a_state_that_appears_in_stage_three_is_for_the_decoder_alone(make_confi
 
 
 def test_the_state_may_be_all_that_the_decoder_is_given(make_config: Callable[..., LAFPConfig]) -> None:
-    config = make_config(FRONT, stage="latent_action", actions=False, decoder_state=True)
+    config = make_config(FRONT, stage="latent_action", actions=False, decoder_observes="state")
     config.set_dataset_feature_metadata({FRONT: image()})
     config.validate_features()  # the video has none, nor needs it
     config.stage = "action_decoder"
     config.set_dataset_feature_metadata({FRONT: image(), "observation.extra": state(3), "action": action()})
-    with pytest.raises(ValueError, match=r"`decoder_state` needs `observation.state`.*--policy.decoder_state=false"):
+    with pytest.raises(
+        ValueError, match=r"`decoder_observes=state` needs `observation.state`.*--policy.decoder_observes=nothing"
+    ):
         config.validate_features()
     config.set_dataset_feature_metadata({FRONT: image(), STATE: state(), "action": action()})
     config.validate_features()
     assert config.decoder_states == config.decoder_vector_shapes == {STATE: (2,)}
-    config = make_config(STATE, ENV_STATE, decoder_state=True)
+    config = make_config(STATE, ENV_STATE, decoder_observes="state")
     assert config.decoder_states == {STATE: (2,)}
 
 
@@ -350,16 +378,16 @@ def test_states_and_cameras_are_told_apart(make_config: Callable[..., LAFPConfig
 
 def test_a_column_of_words_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     features = {STATE: state(), "observation.text": {"dtype": "string", "shape": (1,), "names": None}}
-    config = LAFPConfig()
+    config = lafp()
     config.input_features = {key: PolicyFeature(FeatureType.STATE, each["shape"]) for key, each in features.items()}
     config.set_dataset_feature_metadata(features)
-    assert list(config.input_features) == config.feature_order == [STATE]
+    assert list(config.input_features) == config.facts.feature_order == [STATE]
     assert "`observation.text` holds no numbers (string) and is not read" in caplog.text
 
 
 def test_observations_are_read_in_the_order_of_their_names_whatever_the_datasets() -> None:
     features = {key: state(width) for key, width in (("observation.b", 1), (STATE, 2), ("observation.a", 3))}
-    config = LAFPConfig()
+    config = lafp()
     config.input_features = {key: PolicyFeature(FeatureType.STATE, each["shape"]) for key, each in features.items()}
     config.set_dataset_feature_metadata(features)
     assert list(config.vector_shapes) == ["observation.a", "observation.b", STATE]

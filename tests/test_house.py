@@ -84,7 +84,7 @@ def test_no_modules_import_each_other_in_a_ring() -> None:
 
 def test_the_walk_sees_imports() -> None:
     assert "model.flow" in IMPORTS["model.latent_policy"]
-    assert "options.names" in IMPORTS["configuration_lafp"]
+    assert "options.names" in IMPORTS["options.observed"]
     assert sum(map(len, IMPORTS.values())) > 200
 
 

@@ -17,6 +17,7 @@ from lerobot.policies.rtc import RTCConfig
 from torch import Tensor
 
 from lerobot_lafp import LAFPPolicy
+from lerobot_lafp.acting import limits as limits_module
 from lerobot_lafp.checkpoint.inspection import inspect
 from lerobot_lafp.data.latent_labels import label_dataset
 from lerobot_lafp.diagnostics.collect import collect, dataset_batches
@@ -51,7 +52,7 @@ FEW = settings(
     phases=[Phase.explicit, Phase.generate],  # to find a smaller example takes minutes
     suppress_health_check=list(HealthCheck),
 )
-ONE_STEP: dict[str, Any] = {"n_obs_steps": 1, "horizon": 1, "frame_offset": 1, "num_latents": 1, "n_action_steps": 1}
+ONE_STEP: dict[str, Any] = {"n_obs_steps": 1, "horizon": 1, "num_latents": 1, "n_action_steps": 1}
 kinds = st.lists(st.sampled_from(sorted(KINDS)), min_size=2, max_size=5)
 
 
@@ -77,7 +78,11 @@ def with_force(data: Data, width: int = 3) -> Data:
 
 
 @FEW
-@given(kinds=kinds, options=st.sampled_from([{}, {"relative_actions": True}, {"decoder_state": True}]), data=st.data())
+@given(
+    kinds=kinds,
+    options=st.sampled_from([{}, {"relative_actions": True}, {"decoder_observes": "state"}]),
+    data=st.data(),
+)
 def test_dimensions_in_another_order_are_the_same(
     kinds: list[str], options: dict[str, Any], data: st.DataObject
 ) -> None:
@@ -128,9 +133,9 @@ def test_stage_3_on_joints_in_another_order(order: list[int]) -> None:
         policy = following(saved(policy, video / "1"), video, stage="latent_policy")
         fit(policy, video, 2)
         saved(policy, video / "2")
-        options = {"stage": "action_decoder", "decoder_state": True}
+        options = {"stage": "action_decoder", "decoder_observes": "state"}
         # The names of actions come with the first dataset that has any: there, the order is the policy's own.
-        one, two = (following(video / "2", root, action_names=joints(4), **options) for root in (first, second))
+        one, two = (following(video / "2", root, names={ACTION: joints(4)}, **options) for root in (first, second))
         assert fit(one, first) == fit(two, second)
         assert_same(one, two)
 
@@ -176,7 +181,7 @@ def test_names_in_another_form(form: Any) -> None:
         fit(policy, first)
         again = following(saved(policy, first / "checkpoint"), second)
         assert torch.equal(commands(again, frames_of(second)), commands(policy, frames_of(first))[..., [2, 1, 0]])
-        assert fresh(second).config.state_names == ["elbow.pos", "wrist.pos", "shoulder.pos"]
+        assert fresh(second).config.facts.state_names == ["elbow.pos", "wrist.pos", "shoulder.pos"]
 
 
 # --- Units ---------------------------------------------------------------------------------------------------
@@ -228,7 +233,7 @@ def trained_in_two_units(
 def test_units_change_nothing_but_the_units(
     kinds: list[str], states: list[float], actions: list[float], limits: bool, latent_source: str
 ) -> None:
-    trained_in_two_units(kinds, states, actions, 0, limits=limits, latent_source=latent_source)
+    trained_in_two_units(kinds, states, actions, 0, limits__enabled=limits, latent_source=latent_source)
 
 
 @FEW
@@ -247,7 +252,7 @@ def test_units_that_binary_numbers_are_rounded_to(kinds: list[str], by: list[flo
 def test_the_unit_of_an_action_that_never_changes(latent_source: str) -> None:
     """Nothing but the network's own error is added to it, and that has no unit."""
     unit = [1.0, 2.0**10]
-    trained_in_two_units(["moves", "constant"], unit, unit, 0, limits=False, latent_source=latent_source)
+    trained_in_two_units(["moves", "constant"], unit, unit, 0, limits__enabled=False, latent_source=latent_source)
 
 
 @FEW
@@ -306,7 +311,7 @@ def with_cameras(data: Data) -> Data:
 def test_features_in_another_order(order: Any) -> None:
     own = with_cameras(with_force(demonstrations(["moves", "ramp"], lengths=(14, 10))))
     with written(own, replace(own, order=list(order(list(own.columns))))) as (first, second):
-        policy = fresh(first, decoder_state=True)
+        policy = fresh(first, decoder_observes="state")
         fit(policy, first)
         folder = saved(policy, first / "checkpoint")
         same, other = following(folder, first), following(folder, second)
@@ -350,7 +355,7 @@ def test_a_state_by_another_name_and_in_another_order() -> None:
         names={back.get(key, key): each for key, each in theirs.names.items()},
     )
     with written(with_force(demonstrations(["moves", "ramp", "rare"], seed=1)), own, other) as (before, first, second):
-        policy = fresh(before, decoder_state=True)
+        policy = fresh(before, decoder_observes="state")
         fit(policy, before)
         folder = saved(policy, before / "checkpoint")
         same, renamed = following(folder, first), following(folder, second, rename_map=rename)
@@ -384,12 +389,12 @@ def test_numbers_of_another_type(dtype: str) -> None:
     action=st.integers(1, 2),
     force=st.integers(0, 2),
     one=st.booleans(),
-    options=st.sampled_from([{}, {"decoder_input": "direct"}, {"relative_actions": True}]),
+    options=st.sampled_from([{}, {"decoder_input": "samples"}, {"relative_actions": True}]),
 )
 @example(1, 1, 1, True, {})
 @example(1, 1, 1, True, {"relative_actions": True})
-@example(1, 1, 1, True, {"decoder_input": "direct"})
-@example(1, 2, 0, False, {"decoder_input": "direct"})
+@example(1, 1, 1, True, {"decoder_input": "samples"})
+@example(1, 2, 0, False, {"decoder_input": "samples"})
 def test_features_of_one_number(state: int, action: int, force: int, one: bool, options: dict[str, Any]) -> None:
     """All stages, also of chunks of one action; a dimension that never moves beside it changes no shape."""
     if options.get("relative_actions"):
@@ -423,8 +428,9 @@ def test_features_of_one_number(state: int, action: int, force: int, one: bool, 
 def test_a_guard_takes_the_frames_it_was_trained_on(kinds: list[str], seed: int, relative: bool) -> None:
     """With the policy's own commands, and with the demonstrator's at the rate of the demonstrations: these pass as they
     are."""
-    with written(demonstrations(kinds, seed, lengths=(40, 30))) as (root,):
-        policy = fresh(root, relative_actions=relative, limit_held_steps=0)
+    with written(demonstrations(kinds, seed, lengths=(40, 30))) as (root,), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limits_module, "MOST_HELD", 0)
+        policy = fresh(root, relative_actions=relative)
         fit(policy, root, 1)
         frames = frames_of(root)
         for episode in (frames[:40], frames[40:]):
@@ -460,7 +466,7 @@ def test_a_config_with_its_keys_in_another_order(order: Any, caplog: pytest.LogC
         return {key: moved(x[key]) for key in order(list(x))} if isinstance(x, dict) else x
 
     with written(with_cameras(with_force(demonstrations(["moves", "ramp"], lengths=(14, 10))))) as (root,):
-        policy = fresh(root, decoder_state=True)
+        policy = fresh(root, decoder_observes="state")
         fit(policy, root, 2)
         folder = saved(policy, root / "checkpoint")
         for pipeline in make_lafp_pre_post_processors(policy.config):

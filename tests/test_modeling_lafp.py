@@ -16,8 +16,9 @@ from torch import Tensor
 from lerobot_lafp import LAFPConfig, LAFPPolicy
 from lerobot_lafp.options.constants import STAGES
 
-STATE, ENV_STATE = "observation.state", "observation.environment_state"
-FRONT, WRIST = "observation.images.front", "observation.images.wrist"
+from .building import lafp
+from .conftest import ENV_STATE, FRONT, STATE, WIDE, WRIST
+
 PREFIX = {
     "latent_action": {"latent_action_model"},
     "latent_policy": {"latent_policy", "average_policy"},
@@ -27,16 +28,16 @@ INTERPOLATION = {"decoder_input": "interpolation"}
 VARIANTS = [
     ((STATE,), {}),
     ((ENV_STATE,), {"policy_network": "transformer", "prediction": "velocity"}),
-    ((FRONT,), {"image_target": "features", "decoder_observation": True}),
-    ((FRONT, WRIST, STATE, ENV_STATE), {"bottleneck": "vq", **INTERPOLATION}),
+    ((WIDE,), {"backbone__encoder": "small_conv", "decoder_observes": "tokens"}),
+    ((FRONT, WRIST, STATE, ENV_STATE), {"codebook__size": 4, **INTERPOLATION}),
     ((STATE,), {"policy_head": "bc", "relative_actions": True}),
-    ((STATE,), {**INTERPOLATION, "interpolation_steps": "remaining", "finetune_policy": True}),
-    ((STATE,), {"decoder_input": "direct", "ema_decay": 0.0, "label_weight": 0.0}),
+    ((STATE,), {**INTERPOLATION, "finetune_policy": True}),
+    ((STATE,), {"decoder_input": "samples", "ema_decay": 0.0, "label_weight": 0.0}),
     ((STATE, FRONT), {"latent_source": "actions"}),
-    ((STATE, FRONT, WRIST), {"idm_input": "difference", "motion_weight": 0.5, "motion_grid": 2}),
+    ((STATE, FRONT, WRIST), {"idm_input": "difference", "motion__weight": 0.5, "motion__target": "both"}),
 ]
 
-FROM_NOISE = {"interpolation_tau_min": 0.0, "interpolation_tau_max": 0.0}
+FROM_NOISE = {"interpolation_tau": (0.0, 0.0)}
 
 Build = Callable[..., LAFPPolicy]
 Batches = Callable[..., dict[str, Any]]
@@ -82,7 +83,7 @@ def test_lerobot_finds_the_policy_by_its_type() -> None:
 def test_the_defaults_build_train_and_act_on_action_state_and_one_camera(tmp_path: Any) -> None:
     features = {STATE: PolicyFeature(FeatureType.STATE, (6,)), FRONT: PolicyFeature(FeatureType.VISUAL, (3, 84, 84))}
     outputs = {"action": PolicyFeature(FeatureType.ACTION, (4,))}
-    config = LAFPConfig(input_features=features, output_features=outputs, device="cpu")
+    config = lafp(input_features=features, output_features=outputs, device="cpu")
     policy = LAFPPolicy(config)
     policy.train()
     frames = len(config.frame_deltas)
@@ -193,7 +194,7 @@ def test_mixed_precision(
     ],
 )
 def test_every_stage_has_its_losses(stage: str, parts: set[str], trained: Build, make_batch: Batches) -> None:
-    policy = trained(stage, bottleneck="vq")
+    policy = trained(stage, codebook__size=4)
     assert set(policy.forward(make_batch(policy.config))[1]) == parts
 
 
@@ -201,11 +202,11 @@ def test_every_stage_has_its_losses(stage: str, parts: set[str], trained: Build,
     ("features", "options"),
     [
         ((STATE,), {}),
-        ((STATE, FRONT), {"image_target": "pixels", "policy_network": "transformer", "decoder_observation": True}),
-        ((FRONT,), {"vision_encoder": "resnet18", "image_target": "features", "bottleneck": "vq"}),
+        ((STATE, FRONT), {"policy_network": "transformer", "decoder_observes": "tokens"}),
+        ((WIDE,), {"backbone__encoder": "resnet18", "codebook__size": 4}),
         ((STATE,), {"policy_head": "bc"}),
-        ((STATE, FRONT), {"idm_input": "difference", "motion_weight": 0.5}),
-        ((STATE, FRONT), {"image_target": "pixels", "decoder_state": True}),
+        ((STATE, FRONT), {"idm_input": "difference", "motion__weight": 0.5}),
+        ((STATE, FRONT), {"decoder_observes": "state"}),
     ],
 )
 @pytest.mark.parametrize("stage", ["joint", *STAGES])
@@ -245,13 +246,13 @@ def test_only_what_a_stage_trains_is_in_training_mode(stage: str, trained: Build
     ("stage", "options", "moves"),
     [
         ("latent_action", {}, PREFIX["latent_action"]),
-        ("latent_action", {"bottleneck": "vq"}, PREFIX["latent_action"]),
+        ("latent_action", {"codebook__size": 4}, PREFIX["latent_action"]),
         ("latent_policy", {}, PREFIX["latent_policy"]),
-        ("latent_policy", {"bottleneck": "vq"}, PREFIX["latent_policy"]),
+        ("latent_policy", {"codebook__size": 4}, PREFIX["latent_policy"]),
         ("action_decoder", {}, PREFIX["action_decoder"]),
         (
             "action_decoder",
-            {"decoder_input": "direct", "finetune_policy": True},
+            {"decoder_input": "samples", "finetune_policy": True},
             PREFIX["action_decoder"] | PREFIX["latent_policy"],
         ),
     ],
@@ -265,7 +266,7 @@ def test_a_step_of_a_stage_leaves_the_others_as_they_are(
     train: Train,
     snapshot: Snapshot,
 ) -> None:
-    policy = trained(stage, FRONT, STATE, image_target="features", **options)
+    policy = trained(stage, WIDE, STATE, backbone__encoder="small_conv", **options)
     before = snapshot(policy)
     train(policy, make_batch(policy.config, seed=7), steps=2)
     moved = changed(before, policy)
@@ -383,13 +384,10 @@ def test_the_decoder_loss_is_a_mean_over_labelled_samples(trained: Build, make_b
     ("options", "expected"),
     [
         ({"decoder_input": "idm"}, "idm"),
-        ({"decoder_input": "direct"}, "sample"),
-        ({**INTERPOLATION, "interpolation_tau_min": 1.0, "interpolation_steps": "remaining"}, "idm"),
-        ({**INTERPOLATION, **FROM_NOISE, "interpolation_steps": "remaining"}, "sample"),
+        ({"decoder_input": "samples"}, "sample"),
+        ({**INTERPOLATION, "interpolation_tau": (1.0, 1.0), "prediction": "velocity"}, "idm"),
         ({**INTERPOLATION, **FROM_NOISE, "num_flow_steps": 1}, "sample"),
         ({**INTERPOLATION, "policy_head": "bc"}, "sample"),
-        ({**INTERPOLATION, "interpolation_idm_share": 1.0}, "idm"),
-        ({**INTERPOLATION, "policy_head": "bc", "interpolation_idm_share": 1.0}, "sample"),
     ],
 )
 def test_the_latents_the_decoder_learns_from(
@@ -413,23 +411,11 @@ def test_the_latents_the_decoder_learns_from(
     torch.testing.assert_close(seen[0], z.flatten(1))
 
 
-def test_a_share_of_the_decoders_latents_are_the_inverse_models_own(trained: Build, make_batch: Batches) -> None:
-    policy = trained("action_decoder", **INTERPOLATION, interpolation_idm_share=0.25).eval()
-    batch, seen = make_batch(policy.config, size=200), []
-    policy.action_decoder.network.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    loss_of(policy, batch)
-    at = policy.config.frame_deltas.index(0)
-    frames = policy.normalizer({STATE: batch[STATE][:, at:]})
-    z = policy.latent_action_model.normalized_latents(frames, torch.ones(200, 2, dtype=torch.bool)).flatten(1)
-    own = torch.isclose(seen[0], z, atol=1e-5).all(dim=1)
-    assert 0.15 < own.double().mean() < 0.35
-
-
 @pytest.mark.parametrize("stage", ["joint", *STAGES])
 def test_a_stage_learns_at_the_last_frame_of_an_episode_where_it_is_held(
     stage: str, trained: Build, make_batch: Batches, train: Train
 ) -> None:
-    policy = trained(stage, FRONT, STATE, hold_last_frame=True, motion_weight=0.5)
+    policy = trained(stage, FRONT, STATE, hold_last_frame=True, motion__weight=0.5)
     batch = make_batch(policy.config)
     deltas, actions = policy.config.frame_deltas, policy.config.action_delta_indices
     now = deltas.index(0)
@@ -477,9 +463,9 @@ def test_an_unfinished_checkpoint_refuses_to_act(
 def test_the_head_of_stage_one_may_act_in_place_of_a_decoder(
     relative: bool, trained: Build, next_stage: Build, make_observation: Batches
 ) -> None:
-    """``--policy.decoder_input=none``, given from the start or only on loading a checkpoint of stage two."""
-    given = trained("latent_policy", decoder_input="none", relative_actions=relative).eval()
-    overridden = next_stage(trained("latent_policy", relative_actions=relative), decoder_input="none")
+    """``--policy.decoder_input=action_head``, given from the start or only on loading a checkpoint of stage two."""
+    given = trained("latent_policy", decoder_input="action_head", relative_actions=relative).eval()
+    overridden = next_stage(trained("latent_policy", relative_actions=relative), decoder_input="action_head")
     for policy in (given, overridden, next_stage(given)):
         observation = make_observation(policy.config)
         noise = torch.randn(3, 2, 4)
@@ -498,8 +484,8 @@ def test_the_head_of_stage_one_acts_like_the_labels_it_saw(
     make_policy: Build, make_batch: Batches, train: Train, next_stage: Build
 ) -> None:
     """One latent of one frame, whose action is the change of the state: stages 1 and 2 alone learn to make it."""
-    options = {"horizon": 1, "frame_offset": 1, "num_latents": 1, "n_action_steps": 1, "n_obs_steps": 1}
-    policy = make_policy(STATE, stage="latent_action", decoder_input="none", label_weight=1.0, **options)
+    options = {"horizon": 1, "num_latents": 1, "n_action_steps": 1, "n_obs_steps": 1}
+    policy = make_policy(STATE, stage="latent_action", decoder_input="action_head", label_weight=1.0, **options)
     state = torch.randn(64, 1, 2)
     for stage in STAGES[:2]:
         policy = next_stage(policy, stage)
@@ -526,11 +512,11 @@ def test_the_head_of_stage_one_acts_like_the_labels_it_saw(
 def test_the_head_of_stage_one_refuses_to_act_untrained(
     stage: str, options: dict[str, Any], trained: Build, make_observation: Batches
 ) -> None:
-    policy = trained(stage, decoder_input="none", **options).eval()
+    policy = trained(stage, decoder_input="action_head", **options).eval()
     for act in (policy.select_action, policy.predict_action_chunk):
         with pytest.raises(
             RuntimeError,
-            match=r"`decoder_input=none` decodes with the action head of stage 1.*saw no label.*label_weight > 0"
+            match=r"`decoder_input=action_head` decodes with the action head of stage 1.*saw no label.*label_weight > 0"
             r".*--policy\.decoder_input=interpolation",
         ):
             act(make_observation(policy.config))
@@ -539,10 +525,10 @@ def test_the_head_of_stage_one_refuses_to_act_untrained(
 def test_stage_three_is_refused_where_there_is_none(
     trained: Build, next_stage: Build, caplog: pytest.LogCaptureFixture
 ) -> None:
-    policy = trained("latent_policy", decoder_input="none")
+    policy = trained("latent_policy", decoder_input="action_head")
     with pytest.raises(ParsingError):  # LeRobot's parser, which drops our message
         next_stage(policy, "action_decoder")
-    assert "`decoder_input=none` has no stage action_decoder" in caplog.text
+    assert "`decoder_input=action_head` has no stage action_decoder" in caplog.text
     assert next_stage(policy, "action_decoder", decoder_input="interpolation").action_decoder is not None
 
 
@@ -751,7 +737,12 @@ def test_the_flow_on_actions_themselves_learns_the_labelled_chunks_alone(
             [9, 9],
             r"`labeled_episodes` was chosen for dataset me/other, but this is me/pick.*labeled_episodes=null",
         ),
-        ({}, [9, 3, 9], r"`horizon` \(4\) is longer than .* \(episode 1, 3 frames\).*episodes=\[0,2\].*allow_short"),
+        (
+            {},
+            [3, 2, 3],
+            r"`horizon` \(4 frames\) is longer than every episode of me/pick \(episode 1 has 2\).*--policy\.horizon",
+        ),
+        ({"stage": "latent_action"}, [1, 1], r"horizon / num_latents, \(2 frames\) is longer than every episode"),
     ],
 )
 def test_labels_and_chunks_that_do_not_fit_the_dataset_are_refused(
@@ -769,7 +760,7 @@ def test_labels_and_chunks_that_do_not_fit_the_dataset_are_refused(
     ("options", "lengths"),
     [
         ({"labeled_episodes": [0, 2]}, [4, 4, 4]),
-        ({"allow_short_episodes": True}, [1, 9]),
+        ({}, [1, 9]),
         ({"labeled_episodes": [7], "labels_repo_id": "me/other", "stage": "latent_policy"}, [9, 9]),
         ({"labeled_episodes": None, "labels_repo_id": "me/other", "stage": "action_decoder"}, [9, 9]),
     ],
@@ -783,7 +774,7 @@ def test_labels_and_chunks_that_fit_the_dataset_pass(
     config = make_config(**options)
     LAFPPolicy(config, dataset_meta=make_meta(lengths))
     if options.get("labeled_episodes") == [0, 2]:
-        assert config.labels_repo_id == "me/pick", "from now on the list belongs to this dataset"
+        assert config.facts.labels_repo_id == "me/pick", "from now on the list belongs to this dataset"
 
 
 def test_a_dataset_of_another_rate_is_refused(
@@ -791,25 +782,28 @@ def test_a_dataset_of_another_rate_is_refused(
 ) -> None:
     config = make_config()
     LAFPPolicy(config, dataset_meta=make_meta([9, 9]))
-    assert config.fps == 10, "the first dataset's"
+    assert config.facts.fps == 10, "the first dataset's"
     faster = make_meta([9, 9])
     faster.fps = 30
-    with pytest.raises(ValueError, match=r"30 frames per second, but `fps` is 10\.0.*--policy\.fps=30"):
+    with pytest.raises(
+        ValueError, match=r"30 frames per second, but `fps` is 10\.0.*Resample.*or train from the start"
+    ):
         LAFPPolicy(config, dataset_meta=faster)
-    config.fps = 30
-    LAFPPolicy(config, dataset_meta=faster)
+    fresh = make_config()
+    LAFPPolicy(fresh, dataset_meta=faster)
+    assert fresh.facts.fps == 30
 
 
 @pytest.mark.parametrize(
     ("options", "warned"),
     [
-        ({"actions": False, "motion_weight": 0.0}, True),
-        ({"label_weight": 0.0, "motion_weight": 0.0}, True),
-        ({"actions": False, "motion_weight": 0.0, "stage": "latent_policy"}, False),
+        ({"actions": False, "motion__weight": 0.0}, True),
+        ({"label_weight": 0.0, "motion__weight": 0.0}, True),
+        ({"actions": False, "motion__weight": 0.0, "stage": "latent_policy"}, False),
         ({"actions": False}, False),
-        ({"actions": False, "motion_weight": 0.0, "idm_input": "difference"}, False),
-        ({"actions": False, "motion_weight": 0.0, "bottleneck": "vq"}, False),
-        ({"motion_weight": 0.0}, False),
+        ({"actions": False, "motion__weight": 0.0, "idm_input": "difference"}, False),
+        ({"actions": False, "motion__weight": 0.0, "codebook__size": 4}, False),
+        ({"motion__weight": 0.0}, False),
     ],
 )
 def test_latents_that_nothing_holds_are_warned_of(
@@ -820,7 +814,7 @@ def test_latents_that_nothing_holds_are_warned_of(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     LAFPPolicy(make_config(STATE, **{"stage": "latent_action", **options}), dataset_meta=make_meta([20]))
-    assert ("--policy.motion_weight=0" in caplog.text) == warned
+    assert ("--policy.motion.weight=0" in caplog.text) == warned
 
 
 @pytest.mark.parametrize(
@@ -831,16 +825,16 @@ def test_latents_that_nothing_holds_are_warned_of(
         ((STATE, FRONT), {"label_weight": 0.0}, 1.0),
         ((STATE,), {"label_weight": 0.0}, 1.0),
         ((STATE,), {"actions": False}, 1.0),
-        ((STATE,), {"actions": False, "motion_weight": 0.25}, 0.25),
-        ((STATE,), {"motion_weight": 0.25}, 0.25),
-        ((STATE, FRONT), {"motion_weight": 0.0}, 0.0),
+        ((STATE,), {"actions": False, "motion__weight": 0.25}, 0.25),
+        ((STATE,), {"motion__weight": 0.25}, 0.25),
+        ((STATE, FRONT), {"motion__weight": 0.0}, 0.0),
     ],
 )
 def test_motion_stands_in_for_labels_and_beside_them_helps_cameras_unless_told_otherwise(
     observed: tuple[str, ...], options: dict[str, Any], weight: float, make_config: Callable[..., LAFPConfig]
 ) -> None:
     policy = LAFPPolicy(make_config(*observed, **{"stage": "latent_action", **options}))
-    assert policy.config.motion_weight == weight
+    assert policy.config.facts.motion_weight == weight
     assert (policy.latent_action_model.motion_head is not None) == bool(weight)
 
 
@@ -848,7 +842,7 @@ def test_labels_that_come_later_leave_the_motion_as_it_was_trained(
     trained: Callable[..., LAFPPolicy], next_stage: Callable[..., LAFPPolicy]
 ) -> None:
     decoder = next_stage(trained("latent_policy", STATE, label_weight=0.0), "action_decoder", label_weight=0.1)
-    assert decoder.config.motion_weight == 1.0
+    assert decoder.config.facts.motion_weight == 1.0
 
 
 def test_nothing_to_observe_is_refused(make_config: Callable[..., LAFPConfig]) -> None:
@@ -893,12 +887,15 @@ def run_stage(
     return run
 
 
-@pytest.mark.parametrize("option", ["decoder_observation", "decoder_state"])
+@pytest.mark.parametrize("observes", ["tokens", "state"])
 def test_stages_on_datasets_with_and_without_actions(
-    option: str, run_stage: Callable[..., LAFPPolicy], make_config: Callable[..., LAFPConfig], make_observation: Batches
+    observes: str,
+    run_stage: Callable[..., LAFPPolicy],
+    make_config: Callable[..., LAFPConfig],
+    make_observation: Batches,
 ) -> None:
     """Traps 1, 2, 3 and 7: labels, then video alone, then labels with other statistics and one more state."""
-    first = make_config(ENV_STATE, stage="latent_action", **{option: True})
+    first = make_config(ENV_STATE, stage="latent_action", decoder_observes=observes)
     first.input_features = {}
     policy = run_stage(None, first, "latent_action", mean=3.0, env=5, action=2)
     policy = run_stage(policy, first, "latent_policy", mean=-1.0, env=5)

@@ -10,11 +10,14 @@ import torch
 from lerobot.policies.rtc import RTCConfig
 from torch import Tensor
 
+from lerobot_lafp.acting import limits as module
 from lerobot_lafp.acting.limits import LATER, SafetyGuard, UnsafeActionError
 from lerobot_lafp.acting.real_time import Chunk, continuation
 from lerobot_lafp.configuration_lafp import LAFPConfig
 from lerobot_lafp.model.limits import SafetyLimits
 from lerobot_lafp.modeling_lafp import LAFPPolicy
+
+from ..building import put
 
 STATE, FRONT = "observation.state", "observation.images.front"
 JOINTS = ["pan.pos", "lift.pos"]
@@ -42,8 +45,7 @@ def limits() -> SafetyLimits:
 
 def guard(config: LAFPConfig, limits: SafetyLimits, **options: Any) -> SafetyGuard:
     """By whose clock a tenth of a second passes whenever something is observed."""
-    for name, value in options.items():
-        setattr(config, name, value)
+    put(config, options)
     ticks = itertools.count()
     return SafetyGuard(config, limits, clock=lambda: next(ticks) / 10)
 
@@ -78,17 +80,17 @@ def test_nothing_seen_bounds_nothing(config: LAFPConfig) -> None:
 
 
 def test_commands_stay_within_the_range_and_its_margin(config: LAFPConfig, limits: SafetyLimits) -> None:
-    bounded = guard(config, limits, limit_change=None)
+    bounded = guard(config, limits, limits__change=None)
     bounded.watch(picture(), row(5, 0))
     assert torch.allclose(bounded.command(row(99, -99)), row(11, -1.2))
 
 
 def test_a_range_may_be_given(config: LAFPConfig, limits: SafetyLimits) -> None:
-    bounded = guard(config, limits, limit_change=None, limit_range={"lift.pos": (-0.2, 0.3)})
+    bounded = guard(config, limits, limits__change=None, limits__range={"lift.pos": (-0.2, 0.3)})
     bounded.watch(picture(), row(5, 0))
     assert torch.allclose(bounded.command(row(99, 99)), row(11, 0.3))
     with pytest.raises(ValueError, match=r"no action of this policy: pan\.pos, lift\.pos"):
-        guard(config, limits, limit_range={"elbow": (0, 1)})
+        guard(config, limits, limits__range={"elbow": (0, 1)})
 
 
 def test_no_command_is_further_from_the_last_than_allowed(config: LAFPConfig, limits: SafetyLimits) -> None:
@@ -104,14 +106,14 @@ def test_no_command_is_further_from_the_last_than_allowed(config: LAFPConfig, li
 
 
 def test_a_change_a_second_may_be_given(config: LAFPConfig, limits: SafetyLimits) -> None:
-    bounded = guard(config, limits, limit_change_per_s={"pan.pos": 3.0})
+    bounded = guard(config, limits, limits__change_per_s={"pan.pos": 3.0})
     bounded.watch(picture(), row(5, 0))
     first = bounded.command(row(5, 0))
     assert torch.allclose(bounded.command(row(9, 0)) - first, row(0.3, 0))
 
 
 def test_smoothing_keeps_a_share_of_the_last(config: LAFPConfig, limits: SafetyLimits) -> None:
-    smooth = guard(config, limits, limit_smoothing=0.75, limit_change=None)
+    smooth = guard(config, limits, limits__smoothing=0.75, limits__change=None)
     smooth.watch(picture(), row(5, 0))
     smooth.command(row(4, 0))
     assert torch.allclose(smooth.command(row(8, 0)), row(5, 0))
@@ -163,9 +165,10 @@ def test_a_chunk_is_bounded_step_by_step(config: LAFPConfig, limits: SafetyLimit
 
 
 def test_what_is_no_number_holds_the_last_command_and_stops_the_run(
-    config: LAFPConfig, limits: SafetyLimits, caplog: pytest.LogCaptureFixture
+    config: LAFPConfig, limits: SafetyLimits, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = guard(config, limits, limit_held_steps=3)
+    monkeypatch.setattr(module, "MOST_HELD", 3)
+    held = guard(config, limits)
     held.watch(picture(), row(5, 0))
     last = held.command(row(6, 0.1))
     for _ in range(3):
@@ -175,8 +178,11 @@ def test_what_is_no_number_holds_the_last_command_and_stops_the_run(
         held.command(row(float("inf"), 0.2))
 
 
-def test_a_number_in_between_starts_the_count_again(config: LAFPConfig, limits: SafetyLimits) -> None:
-    held = guard(config, limits, limit_held_steps=1)
+def test_a_number_in_between_starts_the_count_again(
+    config: LAFPConfig, limits: SafetyLimits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_HELD", 1)
+    held = guard(config, limits)
     held.watch(picture(), row(5, 0))
     for _ in range(4):
         held.command(row(float("nan"), 0))
@@ -198,7 +204,7 @@ def test_without_a_position_to_hold_the_run_does_not_begin(config: LAFPConfig, l
 
 def test_to_hold_a_speed_is_to_stand_still(config: LAFPConfig, limits: SafetyLimits) -> None:
     names = ["base_x.vel", "lift.pos"]
-    held = guard(config, limits, action_names=names, state_names=names, limit_change=None)
+    held = guard(config, limits, action_names=names, state_names=names, limits__change=None)
     held.watch(picture(), row(5, 0))
     held.command(row(6, 0.5))
     assert torch.equal(held.command(row(float("nan"), 0.2)), row(0, 0.5))
@@ -225,7 +231,7 @@ def test_names_of_joints_make_no_positions_of_steps(
     policy.update()
     policy.save_pretrained(tmp_path)
     again = LAFPPolicy.from_pretrained(tmp_path).eval()
-    assert again.config.actions_are_positions == (scale == 1)
+    assert again.config.facts.actions_are_positions == (scale == 1)
     for parameter in again.action_decoder.parameters():
         parameter.data.fill_(float("nan"))
     held = again.select_action({STATE: torch.tensor([[0.3, -0.2]])})
@@ -241,8 +247,11 @@ def test_side_by_side_each_holds_its_own(config: LAFPConfig, limits: SafetyLimit
 
 
 @pytest.mark.parametrize("value", [100.0, float("nan")])
-def test_a_state_that_cannot_be_right_holds(config: LAFPConfig, limits: SafetyLimits, value: float) -> None:
-    held = guard(config, limits, limit_held_steps=2)
+def test_a_state_that_cannot_be_right_holds(
+    config: LAFPConfig, limits: SafetyLimits, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_HELD", 2)
+    held = guard(config, limits)
     held.watch(picture(), row(5, 0))
     last = held.command(row(6, 0))
     for _ in range(2):
@@ -253,8 +262,12 @@ def test_a_state_that_cannot_be_right_holds(config: LAFPConfig, limits: SafetyLi
         held.command(row(7, 0))
 
 
-def test_a_picture_that_stays_while_the_arm_moves_holds(config: LAFPConfig, limits: SafetyLimits) -> None:
-    held = guard(config, limits, limit_held_steps=2, limit_frozen_s=0.35)
+def test_a_picture_that_stays_while_the_arm_moves_holds(
+    config: LAFPConfig, limits: SafetyLimits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_HELD", 2)
+    monkeypatch.setattr(module, "FROZEN_S", 0.35)
+    held = guard(config, limits)
     pan, sent = 5.0, []
     with pytest.raises(UnsafeActionError, match=f"camera {FRONT} has shown the same picture"):  # noqa: PT012
         for _ in range(9):
@@ -265,8 +278,12 @@ def test_a_picture_that_stays_while_the_arm_moves_holds(config: LAFPConfig, limi
     assert sent[-1] == sent[-2] == sent[-3]
 
 
-def test_a_joint_that_does_not_follow_holds(config: LAFPConfig, limits: SafetyLimits) -> None:
-    held = guard(config, limits, limit_held_steps=2, limit_frozen_s=0.35, limit_change=None)
+def test_a_joint_that_does_not_follow_holds(
+    config: LAFPConfig, limits: SafetyLimits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_HELD", 2)
+    monkeypatch.setattr(module, "FROZEN_S", 0.35)
+    held = guard(config, limits, limits__change=None)
     held.watch(picture(), row(5, 0))
     held.command(row(9, 0))
     for step in range(8):  # it moves, if far behind
@@ -279,20 +296,27 @@ def test_a_joint_that_does_not_follow_holds(config: LAFPConfig, limits: SafetyLi
     assert step == 6  # four within the time, two held
 
 
-def test_a_test_of_the_policy_is_no_arm_that_is_stuck(config: LAFPConfig, limits: SafetyLimits) -> None:
+def test_a_test_of_the_policy_is_no_arm_that_is_stuck(
+    config: LAFPConfig, limits: SafetyLimits, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One observation asked again and again, as a measurement of latency does, far faster than in training."""
-    config.fps = 2.0
-    asked = guard(config, limits, limit_frozen_s=0.35, limit_change=None)
+    config.facts.fps = 2.0
+    monkeypatch.setattr(module, "FROZEN_S", 0.35)
+    asked = guard(config, limits, limits__change=None)
     for _ in range(40):
         asked.watch(picture(), row(1, 0))
         asked.command(row(10, 0))
 
 
-def test_a_joint_whose_commands_never_moved_it_is_not_said_to_be_stuck(config: LAFPConfig) -> None:
+def test_a_joint_whose_commands_never_moved_it_is_not_said_to_be_stuck(
+    config: LAFPConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     limits = SafetyLimits(2, 2, 8)
     hardly = torch.tensor([[[0.0, 3.0], [5.0, 3.1], [10.0, 3.0]]])
     limits.update(hardly, torch.ones(1, 3, dtype=torch.bool), hardly[:, 0], hardly[:, 0] - 0.1)
-    held = guard(config, limits, limit_frozen_s=0.35, limit_held_steps=1)
+    monkeypatch.setattr(module, "MOST_HELD", 1)
+    monkeypatch.setattr(module, "FROZEN_S", 0.35)
+    held = guard(config, limits)
     for step in range(20):
         held.watch(picture(step), row(5 + step % 2, 2.5))
         held.command(row(5, 3))
@@ -313,8 +337,12 @@ def test_no_frame_of_the_demonstrations_is_refused(config: LAFPConfig, rare: boo
         assert held._wrong is None
 
 
-def test_a_still_arm_may_see_the_same(config: LAFPConfig, limits: SafetyLimits) -> None:
-    held = guard(config, limits, limit_held_steps=1, limit_frozen_s=0.35)
+def test_a_still_arm_may_see_the_same(
+    config: LAFPConfig, limits: SafetyLimits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_HELD", 1)
+    monkeypatch.setattr(module, "FROZEN_S", 0.35)
+    held = guard(config, limits)
     for _ in range(20):
         held.watch(picture(), row(5, 0))
         held.command(row(5, 0))
@@ -349,9 +377,12 @@ def test_the_policy_keeps_its_limits_through_a_checkpoint(
 
 
 def test_a_policy_of_nan_stops(
-    make_policy: Callable[..., LAFPPolicy], make_batch: Callable[..., dict[str, Any]]
+    make_policy: Callable[..., LAFPPolicy],
+    make_batch: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    policy = make_policy(STATE, action_names=JOINTS, state_names=JOINTS, limit_held_steps=2)
+    monkeypatch.setattr(module, "MOST_HELD", 2)
+    policy = make_policy(STATE, action_names=JOINTS, state_names=JOINTS)
     for parameter in policy.action_decoder.parameters():
         parameter.data.fill_(float("nan"))
     policy.eval()
@@ -363,7 +394,7 @@ def test_a_policy_of_nan_stops(
 
 
 def test_without_limits_everything_passes(make_policy: Callable[..., LAFPPolicy]) -> None:
-    policy = make_policy(STATE, limits=False)
+    policy = make_policy(STATE, limits__enabled=False)
     for parameter in policy.action_decoder.parameters():
         parameter.data.fill_(float("nan"))
     assert policy.eval().select_action({STATE: torch.zeros(1, 2)}).isnan().all()
@@ -388,14 +419,15 @@ def test_what_is_far_from_the_training_is_said_once(
 @pytest.mark.parametrize(
     "options",
     [
-        {"limit_margin": -0.1},
-        {"limit_smoothing": 1.0},
-        {"limit_range": {"pan.pos": (1.0, 1.0)}},
-        {"limit_change_per_s": {"pan.pos": 0.0}},
+        {"limits__margin": -0.1},
+        {"limits__change": -1.0},
+        {"limits__smoothing": 1.0},
+        {"limits__range": {"pan.pos": (1.0, 1.0)}},
+        {"limits__change_per_s": {"pan.pos": 0.0}},
     ],
 )
 def test_limits_that_make_no_sense_are_refused(make_config: Configs, options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=next(iter(options))):
+    with pytest.raises(ValueError, match=next(iter(options)).replace("__", r"\.")):
         make_config(**options)
 
 

@@ -135,7 +135,7 @@ def test_a_chunk_begins_with_what_is_committed(guidance: str, source: dict[str, 
 def test_the_option_says_what_steers_the_flow(make_policy: Policies) -> None:
     before, after = {}, {}
     for guidance in ("none", "latents", "decoder"):
-        policy, seen = acts(make_policy, rtc_guidance=guidance, limits=False)
+        policy, seen = acts(make_policy, rtc_guidance=guidance, limits__enabled=False)
         noise = torch.ones(2, 1, 4, TINY["latent_dim"]) * torch.tensor([3.0, -3.0]).reshape(2, 1, 1, 1)
         for chunks, x, left in ((before, noise[0], None), (after, noise[1], before)):
             left = None if left is None else left[guidance].actions[0]

@@ -19,7 +19,7 @@ from lerobot_lafp.checkpoint.inspection import inspect
 from lerobot_lafp.checkpoint.integrity import seal
 from lerobot_lafp.options.constants import STAGES
 
-STATE, FRONT, WRIST = "observation.state", "observation.images.front", "observation.images.wrist"
+from ..conftest import FRONT, STATE, WIDE
 
 
 def same_bits(a: Tensor, b: Tensor) -> bool:
@@ -37,14 +37,18 @@ def edit(folder: Path, change: Callable[[dict[str, Tensor]], Any]) -> None:
     ("stage", "features", "options"),
     [
         *[(stage, (STATE,), {}) for stage in ("joint", *STAGES)],
-        ("joint", (FRONT, WRIST), {"image_target": "features"}),
-        ("joint", (FRONT, STATE), {"image_target": "pixels", "decoder_observation": True}),
-        ("joint", (STATE,), {"bottleneck": "vq"}),
+        ("joint", (FRONT, WIDE), {"backbone__encoder": "small_conv"}),
+        ("joint", (FRONT, STATE), {"decoder_observes": "tokens"}),
+        ("joint", (STATE,), {"codebook__size": 4}),
         ("joint", (STATE,), {"policy_network": "transformer", "ema_decay": 0.0}),
         ("joint", (STATE,), {"policy_head": "bc"}),
         ("joint", (STATE,), {"latent_source": "actions"}),
-        ("joint", (FRONT,), {"vision_encoder": "resnet18"}),
-        ("action_decoder", (FRONT, STATE), {"motion_weight": 0.5, "motion_grid": 2, "idm_input": "difference"}),
+        ("joint", (FRONT,), {"backbone__encoder": "resnet18", "latent_tokens": 2}),
+        (
+            "action_decoder",
+            (FRONT, STATE),
+            {"motion__weight": 0.5, "motion__target": "flow", "idm_input": "difference"},
+        ),
         ("latent_action", (FRONT,), {"actions": False}),
     ],
 )
@@ -106,14 +110,14 @@ def test_a_pretrained_backbone_is_not_fetched_again(
 ) -> None:
     weights = tmp_path / "resnet18.pth"
     torch.save(torchvision.models.resnet18().state_dict(), weights)
-    options = {"vision_encoder": "resnet18", "pretrained_backbone_weights": str(weights)}
+    options = {"backbone__encoder": "resnet18", "backbone__weights": str(weights)}
     policy = make_policy(FRONT, stage="latent_action", **options)
     train(policy, make_batch(policy.config))
     weights.unlink()
     loaded = next_stage(policy, "latent_policy")
     own, state = policy.state_dict(), loaded.state_dict()
     assert [name for name in own if not same_bits(own[name], state[name])] == []
-    with pytest.raises(ValueError, match="pretrained_backbone_weights"):
+    with pytest.raises(ValueError, match=r"backbone\.weights"):
         make_policy(FRONT, **options)
 
 
@@ -164,8 +168,9 @@ def test_a_damaged_file_is_an_error_in_words(
     [
         ("latent_action", "latent_policy", {"policy_dim": 24, "policy_network": "transformer"}),
         ("latent_action", "latent_policy", {"ema_decay": 0.0, "decoder_dim": 8}),
-        ("latent_policy", "action_decoder", {"decoder_dim": 24, "decoder_observation": True}),
-        ("latent_policy", "action_decoder", {"decoder_state": True}),
+        ("latent_action", "latent_policy", {"horizon": 8, "num_latents": 4}),  # a latent still covers two frames
+        ("latent_policy", "action_decoder", {"decoder_dim": 24, "decoder_observes": "tokens"}),
+        ("latent_policy", "action_decoder", {"decoder_observes": "state"}),
     ],
 )
 def test_options_of_a_stage_that_is_not_trained_yet_may_change(
@@ -190,20 +195,23 @@ def test_options_of_a_stage_that_is_not_trained_yet_may_change(
     ("stage", "changed"),
     [
         ("latent_action", {"latent_dim": 8}),
-        ("latent_action", {"bottleneck": "vq"}),
+        ("latent_action", {"codebook__size": 4}),
         ("latent_action", {"latent_model_dim": 24}),
         ("latent_policy", {"policy_dim": 24}),
         ("latent_policy", {"ema_decay": 0.0}),
         ("latent_policy", {"n_obs_steps": 3}),
         ("latent_policy", {"prediction": "velocity"}),  # no shape tells these from what was trained
         ("latent_policy", {"policy_head": "bc"}),
-        ("latent_action", {"frame_offset": 1, "num_latents": 4}),
+        ("latent_action", {"num_latents": 4}),  # a latent would cover one frame, not two
+        ("latent_action", {"horizon": 8}),
+        ("latent_action", {"latent_tokens": 2}),
+        ("latent_policy", {"horizon": 8, "num_latents": 4}),
         ("latent_action", {"resize_shape": [16, 16]}),
         ("latent_action", {"idm_input": "difference"}),
         ("action_decoder", {"relative_actions": True}),
         ("action_decoder", {"decoder_dim": 24}),
-        ("action_decoder", {"decoder_observation": True}),
-        ("action_decoder", {"decoder_state": True}),
+        ("action_decoder", {"decoder_observes": "tokens"}),
+        ("action_decoder", {"decoder_observes": "state"}),
     ],
 )
 def test_options_of_a_trained_stage_may_not(
@@ -216,10 +224,10 @@ def test_options_of_a_trained_stage_may_not(
 def test_the_motion_that_is_told_may_change_at_any_time(
     trained: Callable[..., LAFPPolicy], next_stage: Callable[..., LAFPPolicy]
 ) -> None:
-    policy = trained("latent_action", STATE, FRONT, motion_weight=0.5, motion_target="moments")
-    loaded = next_stage(policy, motion_grid=3, motion_target="flow")
-    assert loaded.latent_action_model.motion_head.grid == 3
+    policy = trained("latent_action", STATE, FRONT, motion__weight=0.5, motion__target="centroid")
+    loaded = next_stage(policy, motion__target="flow")
     assert loaded.latent_action_model.motion_head.tells_flow
+    assert not loaded.latent_action_model.motion_head.tells_shift
 
 
 @pytest.mark.parametrize("stage", ["latent_action", "latent_policy"])
@@ -234,15 +242,15 @@ def test_the_motion_head_may_be_left_behind_or_come_later(
     train: Callable[..., list[float]],
 ) -> None:
     """It serves stage 1 alone: no later stage depends on it."""
-    policy = trained(stage, STATE, FRONT, motion_weight=before)
+    policy = trained(stage, STATE, FRONT, motion__weight=before)
     following = STAGES[STAGES.index(stage) + 1]
-    loaded = next_stage(policy, following, motion_weight=after)
+    loaded = next_stage(policy, following, motion__weight=after)
     assert (loaded.latent_action_model.motion_head is not None) == bool(after)
     own, state = policy.state_dict(), loaded.state_dict()
     kept = [n for n in own if n.startswith("latent_action_model.") and "motion_head" not in n]
     assert all(same_bits(own[name], state[name]) for name in kept)
     train(loaded, make_batch(loaded.config))
-    again = next_stage(policy, "latent_action", motion_weight=after)
+    again = next_stage(policy, "latent_action", motion__weight=after)
     train(again, make_batch(again.config))
 
 

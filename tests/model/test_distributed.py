@@ -22,7 +22,7 @@ STATE, FRONT = "observation.state", "observation.images.front"
 STEPS, SIZE = 4, 12
 #: Behaviour cloning in place of the flow, whose noise would differ; every loss of the three stages is there.
 OPTIONS: dict[str, dict[str, Any]] = {
-    "joint": {"stage": "joint", "policy_head": "bc", "labeled_episodes": [1, 2, 7, 8, 9], "motion_weight": 0.3},
+    "joint": {"stage": "joint", "policy_head": "bc", "labeled_episodes": [1, 2, 7, 8, 9], "motion__weight": 0.3},
     "latent_action": {"stage": "latent_action", "labeled_episodes": [1, 2, 7, 8, 9]},
 }
 

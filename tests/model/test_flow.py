@@ -109,39 +109,17 @@ def test_both_predictions_integrate_the_same_flow() -> None:
     torch.testing.assert_close(sample, velocity, atol=1e-5, rtol=1e-5)
 
 
-def test_from_tau_only_the_remaining_steps_are_taken() -> None:
-    velocity, z = torch.randn(4, 2), torch.randn(4, 2)
-    tau = torch.tensor([0.0, 0.2, 0.5, 1.0])
-    predictor = Recorder(lambda z, tau: velocity)
-    moved = flow.integrate(predictor, z, 4, "velocity", tau)
-    torch.testing.assert_close(moved, z + (1 - tau).unsqueeze(1) * velocity)
-    assert torch.equal(moved[3], z[3]), "at tau = 1 there is nothing left to do"
-    times = torch.stack(predictor.taus)
-    torch.testing.assert_close(times[:, 0], torch.tensor([0.0, 0.25, 0.5, 0.75]))
-    torch.testing.assert_close(times[:, 1], torch.tensor([0.2, 0.25, 0.5, 0.75]))
-
-
 @pytest.mark.parametrize("prediction", PREDICTIONS)
-def test_remaining_steps_of_a_row_do_not_depend_on_the_other_rows(prediction: flow.Prediction) -> None:
-    z, tau = torch.randn(5, 2, 3), torch.tensor([0.0, 0.4, 2 / 3, 0.95, 1.0])
+def test_a_row_does_not_depend_on_the_others(prediction: flow.Prediction) -> None:
+    z = torch.randn(5, 2, 3)
 
     def predict(z: Tensor, tau: Tensor) -> Tensor:
         return torch.sin(2 * z) + flow.expand_time(tau, z)
 
-    together = flow.integrate(predict, z, 3, prediction, tau)
-    alone = torch.cat([flow.integrate(predict, z[i : i + 1], 3, prediction, tau[i : i + 1]) for i in range(5)])
+    together = flow.integrate(predict, z, 3, prediction)
+    alone = torch.cat([flow.integrate(predict, z[i : i + 1], 3, prediction) for i in range(5)])
     torch.testing.assert_close(together, alone)
     assert torch.isfinite(together).all()
-    plain = flow.integrate(predict, z, 3, prediction)
-    torch.testing.assert_close(together[0], plain[0])
-    assert not torch.allclose(together[1], plain[1])
-
-
-def test_steps_that_no_row_needs_cost_no_call() -> None:
-    predictor = Recorder(lambda z, tau: 2 * z)
-    z = flow.integrate(predictor, torch.ones(3, 1), 3, "sample", torch.tensor([0.7, 0.8, 1.0]))
-    assert len(predictor.taus) == 1
-    assert z.flatten().tolist() == [2.0, 2.0, 1.0]
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -156,30 +134,15 @@ def test_one_call_asks_once_at_the_interpolated_point(prediction: flow.Predictio
     torch.testing.assert_close(z, pointed_at)
 
 
-@pytest.mark.parametrize("prediction", PREDICTIONS)
-def test_remaining_steps_join_sampling_and_the_idm_latent(prediction: flow.Prediction) -> None:
-    z_idm, noise = torch.randn(3, 2, 2), torch.randn(3, 2, 2)
-
-    def predict(z: Tensor, tau: Tensor) -> Tensor:
-        return torch.cos(z) - flow.expand_time(tau, z)
-
-    from_noise = flow.interpolation_input(predict, z_idm, noise, torch.zeros(3), prediction, remaining_steps=3)
-    torch.testing.assert_close(from_noise, flow.integrate(predict, noise, 3, prediction))
-    at_data = flow.interpolation_input(predict, z_idm, noise, torch.ones(3), prediction, remaining_steps=3)
-    assert torch.equal(at_data, z_idm)
-
-
-@pytest.mark.parametrize("remaining_steps", [None, 3])
-def test_near_tau_one_the_sample_stays_in_the_mode_of_the_idm(remaining_steps: int | None) -> None:
+def test_near_tau_one_the_sample_stays_in_the_mode_of_the_idm() -> None:
     z_idm = torch.where(torch.rand(500, 1, 1) < 0.5, 1.0, -1.0)
     tau = torch.full((500,), 0.9)
-    z = flow.interpolation_input(two_modes, z_idm, torch.randn(500, 1, 1), tau, "sample", remaining_steps)
+    z = flow.interpolation_input(two_modes, z_idm, torch.randn(500, 1, 1), tau, "sample")
     torch.testing.assert_close(z, z_idm, atol=0.05, rtol=0)
 
 
 def test_from_noise_either_mode_comes_about_equally() -> None:
-    z_idm, noise = torch.ones(4000, 1, 1), torch.randn(4000, 1, 1)
-    z = flow.interpolation_input(two_modes, z_idm, noise, torch.zeros(4000), "sample", remaining_steps=20)
+    z = flow.integrate(two_modes, torch.randn(4000, 1, 1), 20, "sample")
     assert (z.abs() > 0.9).float().mean() > 0.95, "samples lie in the modes, not between them"
     assert (z > 0).float().mean().item() == pytest.approx(0.5, abs=0.03)
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lerobot_lafp.model import flow
 from lerobot_lafp.model.latent_policy import BehaviorCloningPolicy, FlowPolicy, LatentPolicy, update_average
 from lerobot_lafp.observation.encoders import ObservationEncoder
 
@@ -47,8 +46,7 @@ def test_shapes(head: str, network: str) -> None:
     assert noise.shape == z.shape
     assert policy.loss(z, tokens).shape == z.shape
     assert policy.sample(tokens, noise).shape == z.shape
-    for remaining in (True, False):
-        assert policy.align(tokens, noise, z, torch.rand(4), remaining).shape == z.shape
+    assert policy.align(tokens, noise, z, torch.rand(4)).shape == z.shape
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -86,7 +84,7 @@ def test_behaviour_cloning_ignores_noise_and_the_idm() -> None:
     sample = policy.sample(tokens, policy.noise(4, tokens))
     assert torch.equal(sample, policy.sample(tokens, policy.noise(4, tokens)))
     z_idm = torch.randn(4, NUM_LATENTS, LATENT_DIM)
-    assert torch.equal(sample, policy.align(tokens, policy.noise(4, tokens), z_idm, torch.rand(4), False))
+    assert torch.equal(sample, policy.align(tokens, policy.noise(4, tokens), z_idm, torch.rand(4)))
     policy = build("flow")
     tokens = policy.observe(history())
     samples = [policy.sample(tokens, policy.noise(4, tokens)) for _ in range(2)]
@@ -105,25 +103,6 @@ def test_losses_of_a_silent_network() -> None:
     torch.testing.assert_close(policy.loss(z, policy.observe(history())), z**2 + 1, atol=0.2, rtol=0.1)
 
 
-def test_the_error_of_the_velocity_is_that_of_a_v_prediction(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An x-prediction trained on it and a v-prediction that says the same have the same loss, but near the data."""
-    monkeypatch.setattr(torch, "rand", lambda *shape, **kw: torch.linspace(0, 0.89, shape[0]))
-    z, losses = torch.randn(4, NUM_LATENTS, LATENT_DIM), []
-    for prediction, answer in (("sample", lambda z, tau: z + 1), ("velocity", lambda z, tau: 1 / (1 - tau))):
-        policy = build(prediction=prediction, error_of="velocity", draws=50)
-        tokens = policy.observe(history())
-        policy.network.forward = lambda z, tau, tokens, answer=answer: answer(z, flow.expand_time(tau, z))
-        torch.manual_seed(0)
-        losses.append(policy.loss(z, tokens))
-    torch.testing.assert_close(losses[0], losses[1])
-
-
-def test_the_weight_of_a_velocity_is_capped_near_the_data() -> None:
-    torch.testing.assert_close(
-        flow.velocity_weight(torch.tensor([0.0, 0.5, 0.9, 0.99, 1.0])), torch.tensor([1.0, 4.0, 100.0, 100.0, 100.0])
-    )
-
-
 def test_flow_draws_share_one_encoding_and_keep_the_rows_apart() -> None:
     policy, seen = build(draws=3), []
     policy.network.register_forward_pre_hook(lambda _, args: seen.append(args))
@@ -140,15 +119,16 @@ def test_flow_draws_share_one_encoding_and_keep_the_rows_apart() -> None:
     assert torch.isnan(loss[1]).all()
 
 
-def test_alignment_reaches_from_sampling_to_the_idm_latent() -> None:
+def test_alignment_is_one_call_between_noise_and_the_idm_latent() -> None:
     policy = build()
     tokens, z_idm = policy.observe(history()), torch.randn(4, NUM_LATENTS, LATENT_DIM)
     noise = policy.noise(4, tokens)
-    at_noise = policy.align(tokens, noise, z_idm, torch.zeros(4), remaining=True)
-    torch.testing.assert_close(at_noise, policy.sample(tokens, noise))
-    assert torch.equal(policy.align(tokens, noise, z_idm, torch.ones(4), remaining=True), z_idm)
-    one_call = policy.align(tokens, noise, z_idm, torch.ones(4), remaining=False)
-    torch.testing.assert_close(one_call, policy.network(z_idm, torch.ones(4), tokens))
+    for z, tau in ((noise, torch.zeros(4)), (z_idm, torch.ones(4))):
+        torch.testing.assert_close(policy.align(tokens, noise, z_idm, tau), policy.network(z, tau, tokens))
+    policy = build(prediction="velocity", num_steps=1)
+    tokens = policy.observe(history())
+    assert torch.equal(policy.align(tokens, noise, z_idm, torch.ones(4)), z_idm)
+    torch.testing.assert_close(policy.align(tokens, noise, z_idm, torch.zeros(4)), policy.sample(tokens, noise))
 
 
 def test_the_average_follows_the_warm_up_of_diffusers() -> None:

@@ -127,7 +127,7 @@ def test_pairs_that_are_not_valid_have_no_flow() -> None:
 
 
 def test_the_target_is_the_change_of_states_then_the_flow_of_cameras() -> None:
-    head = MotionHead(4, {FRONT: 3}, {STATE: 2, ENV_STATE: 3}, grid=2)
+    head = MotionHead(4, {FRONT: 3}, {STATE: 2, ENV_STATE: 3}, grid=2, target="flow")
     frames = {STATE: torch.randn(3, 3, 2), ENV_STATE: torch.randn(3, 3, 3), FRONT: torch.rand(3, 3, 3, 16, 16)}
     valid = torch.ones(3, 2, dtype=torch.bool)
     target = head.target(frames, valid)
@@ -137,15 +137,15 @@ def test_the_target_is_the_change_of_states_then_the_flow_of_cameras() -> None:
     assert torch.equal(target[..., 5:], optical_flow(frames[FRONT], valid, grid=2))
 
 
-@pytest.mark.parametrize("name", ["flow", "moments", "both"])
+@pytest.mark.parametrize("name", ["flow", "centroid", "both"])
 def test_the_target_of_a_camera_is_its_flow_the_shift_of_its_brightness_or_both(
-    name: Literal["flow", "moments", "both"],
+    name: Literal["flow", "centroid", "both"],
 ) -> None:
     head = MotionHead(4, {FRONT: 3}, {STATE: 2}, grid=2, target=name)
     frames = {STATE: torch.randn(3, 3, 2), FRONT: torch.rand(3, 3, 3, 16, 16)}
     valid = torch.ones(3, 2, dtype=torch.bool)
     flow, shift = optical_flow(frames[FRONT], valid, grid=2), brightness_shift(frames[FRONT])
-    expected = {"flow": flow, "moments": shift, "both": torch.cat([flow, shift], dim=-1)}[name]
+    expected = {"flow": flow, "centroid": shift, "both": torch.cat([flow, shift], dim=-1)}[name]
     target = head.target(frames, valid)
     assert torch.equal(target[..., 2:], expected)
     assert head.project.out_features == target.shape[-1]
@@ -178,7 +178,7 @@ def test_a_latent_that_tells_the_motion_linearly_costs_nothing() -> None:
 
 def test_only_valid_pairs_count() -> None:
     """What is not valid holds zeros, as ``read_batch`` leaves it, and whatever its latent may be."""
-    head = MotionHead(4, {FRONT: 3}, {STATE: 3}, grid=1).train()
+    head = MotionHead(4, {FRONT: 3}, {STATE: 3}, grid=1, target="flow").train()
     z, frames = linear_motion(6)
     frames[FRONT] = torch.rand(6, 3, 3, 16, 16)
     valid = torch.tensor([[1, 1], [1, 0], [0, 0], [1, 1], [1, 0], [1, 1]], dtype=torch.bool)
@@ -202,7 +202,7 @@ def test_only_valid_pairs_count() -> None:
 
 
 def test_a_batch_without_a_valid_pair_costs_nothing() -> None:
-    head = MotionHead(4, {FRONT: 3}, {STATE: 3}, grid=1).train()
+    head = MotionHead(4, {FRONT: 3}, {STATE: 3}, grid=1, target="flow").train()
     frames = {STATE: torch.zeros(2, 2, 3), FRONT: torch.zeros(2, 2, 3, 16, 16)}
     loss = head.loss(torch.randn(2, 1, 4), frames, torch.zeros(2, 1, dtype=torch.bool))
     assert loss.tolist() == [0, 0]

@@ -107,24 +107,25 @@ def test_a_damaged_tokenizer_is_named(text_model: Callable[..., Path]) -> None:
     [
         ({}, [LEFT], "none"),
         ({}, [LEFT, RIGHT], "words"),
-        ({"task_encoder": "words"}, [LEFT], "words"),
-        ({"task_encoder": "none"}, [LEFT, RIGHT], "none"),
+        ({"language": "words"}, [LEFT], "words"),
+        ({"language": "none"}, [LEFT, RIGHT], "none"),
         ({"stage": "latent_policy"}, [LEFT, RIGHT], "words"),
-        ({"stage": "latent_action"}, [LEFT, RIGHT], "auto"),
+        ({"stage": "latent_action"}, [LEFT, RIGHT], None),
         ({"stage": "action_decoder"}, [LEFT, RIGHT], "none"),
     ],
 )
 def test_what_reads_the_task_is_settled_by_the_dataset(
     options: dict[str, Any],
     tasks: list[str],
-    settled: str,
+    settled: str | None,
     make_config: Callable[..., LAFPConfig],
     make_meta: Callable[..., SimpleNamespace],
 ) -> None:
     config = make_config(STATE, **options)
     policy = LAFPPolicy(config, dataset_meta=meta_of(make_meta, *tasks))
     assert config.task_encoder == settled
-    assert config.tasks == (tasks if settled == "words" else None)
+    assert config.language == options.get("language", "auto"), "what was asked for stays"
+    assert config.facts.tasks == (tasks if settled == "words" else None)
     assert (policy.task_encoder is not None) == (settled == "words")
 
 
@@ -155,7 +156,7 @@ def test_the_policy_does_what_it_is_told(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    options = {} if kind == "words" else {"text_model": str(text_model(kind))}
+    options = {} if kind == "words" else {"language": str(text_model(kind))}
     config = make_config(STATE, latent_source="actions", policy_dim=32, **options)
     policy = LAFPPolicy(config, dataset_meta=meta_of(make_meta, LEFT, RIGHT))
     teach(policy, make_batch(config, size=32), train)
@@ -167,7 +168,7 @@ def test_the_policy_does_what_it_is_told(
     # The checkpoint is complete without the text model, which other tasks alone need.
     policy.save_pretrained(tmp_path / "checkpoint")
     if kind != "words":
-        shutil.rmtree(options["text_model"])
+        shutil.rmtree(options["language"])
     again = LAFPPolicy.from_pretrained(tmp_path / "checkpoint").eval()
     assert side(again, observation, [LEFT] * 3) == side(policy, observation, [LEFT] * 3)
     with caplog.at_level(logging.WARNING):
@@ -184,7 +185,7 @@ def test_select_action_passes_the_task_on(
     make_observation: Callable[..., dict[str, Any]],
     train: Callable[..., list[float]],
 ) -> None:
-    config = make_config(STATE, decoder_observation=True)
+    config = make_config(STATE, decoder_observes="tokens")
     policy = LAFPPolicy(config, dataset_meta=meta_of(make_meta, LEFT, RIGHT))
     train(policy, make_batch(config))
     policy.eval()
@@ -201,16 +202,16 @@ def test_tasks_that_a_later_run_adds_stand_behind_the_others(
     make_meta: Callable[..., SimpleNamespace],
     tmp_path: Path,
 ) -> None:
-    options = {"text_model": str(text_model()), "task_encoder": "model", "tasks": [LEFT]}
+    options = {"language": str(text_model()), "tasks": [LEFT]}
     policy = trained("latent_policy", STATE, **options)
     policy.save_pretrained(tmp_path / "checkpoint")
-    expected = encode_tasks(options["text_model"], [LEFT, RIGHT])
+    expected = encode_tasks(options["language"], [LEFT, RIGHT])
     assert torch.equal(table(policy), expected[:1])
     config = LAFPConfig.from_pretrained(tmp_path / "checkpoint")
     more = LAFPPolicy.from_pretrained(
         tmp_path / "checkpoint", config=config, dataset_meta=meta_of(make_meta, RIGHT, LEFT)
     )
-    assert more.config.tasks == [LEFT, RIGHT]
+    assert more.config.facts.tasks == [LEFT, RIGHT]
     assert torch.equal(table(more), expected)
 
 
@@ -235,23 +236,20 @@ def test_latents_and_their_labels_do_not_depend_on_the_task(
     assert latent_fingerprint(later.stages) == latent_fingerprint(policy.stages)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"task_encoder": "model"}, "`task_encoder=model` needs a text model: --policy.text_model"),
-        ({"task_encoder": "words", "text_model": "x"}, "`text_model` is not read with `task_encoder=words`"),
-    ],
-)
-def test_options_that_do_not_go_together_are_refused(
-    options: dict[str, Any], message: str, make_config: Callable[..., LAFPConfig]
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        make_config(STATE, **options)
-
-
 def test_a_trained_policy_keeps_its_way_of_reading(
     trained: Callable[..., LAFPPolicy], next_stage: Callable[..., LAFPPolicy]
 ) -> None:
+    policy = trained("latent_policy", STATE, language="words", tasks=[LEFT])
+    with pytest.raises(ValueError, match=r"`language` is none here, but .* was trained with words"):
+        next_stage(copy.copy(policy), "action_decoder", language="none")
+
+
+def test_what_auto_settled_is_kept_and_may_be_named(
+    trained: Callable[..., LAFPPolicy], next_stage: Callable[..., LAFPPolicy]
+) -> None:
     policy = trained("latent_policy", STATE, task_encoder="words", tasks=[LEFT])
-    with pytest.raises(ValueError, match="`task_encoder` is none here"):
-        next_stage(copy.copy(policy), "action_decoder", task_encoder="none")
+    assert policy.config.language == "auto"
+    assert next_stage(policy, "action_decoder").config.task_encoder == "words"
+    assert next_stage(policy, "action_decoder", language="words").config.task_encoder == "words"
+    with pytest.raises(ValueError, match=r"`language` is none here, but .* was trained with words"):
+        next_stage(policy, "action_decoder", language="none")

@@ -187,7 +187,7 @@ def test_pretrained_weights_come_from_a_local_file(
 @pytest.mark.parametrize("weights", ["ResNet18_Weights.NOPE", "no_such_weights", "missing/folder/resnet18.pth"])
 @pytest.mark.usefixtures("no_network")
 def test_a_wrong_weights_name_or_path_is_an_error_without_network(weights: str) -> None:
-    with pytest.raises(ValueError, match=f"pretrained_backbone_weights={weights}.*neither a file nor"):
+    with pytest.raises(ValueError, match=rf"backbone\.weights={weights}.*neither a file nor"):
         ResNetEncoder(8, weights)
 
 
@@ -205,7 +205,7 @@ def test_weights_that_cannot_be_downloaded_say_how_to_go_on(monkeypatch: pytest.
 def test_a_damaged_weights_file_is_an_error_in_words(suffix: str, content: bytes, tmp_path: Path) -> None:
     path = tmp_path / f"backbone{suffix}"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"`pretrained_backbone_weights=\S+` cannot be read.*Download it again"):
+    with pytest.raises(ValueError, match=r"`backbone\.weights=\S+` cannot be read.*Download it again"):
         ResNetEncoder(8, str(path))
 
 
@@ -219,7 +219,7 @@ def test_weights_of_another_network_are_refused(damage: str, tmp_path: Path, res
     else:
         state["layer3.2.conv1.weight"] = torch.zeros(256, 256, 3, 3)
     torch.save(state, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match=r"pretrained_backbone_weights=.*not a ResNet-18.*layer3"):
+    with pytest.raises(ValueError, match=r"backbone\.weights=.*not a ResNet-18.*layer3"):
         ResNetEncoder(8, str(tmp_path / "other.pth"))
 
 

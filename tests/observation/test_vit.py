@@ -126,10 +126,10 @@ def test_a_model_without_patches_is_refused(tmp_path: Path) -> None:
 @pytest.fixture
 def options(make_vit: Callable[..., Path]) -> dict[str, Any]:
     return {
-        "vision_encoder": "vit",
-        "pretrained_backbone_weights": str(make_vit()),
-        "backbone_grid": 2,
-        "decoder_observation": True,
+        "backbone__encoder": "vit",
+        "backbone__weights": str(make_vit()),
+        "backbone__grid": 2,
+        "decoder_observes": "tokens",
     }
 
 
@@ -159,7 +159,7 @@ def test_it_stays_as_it_is_through_all_stages_and_in_the_checkpoint(
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
     policy.save_pretrained(tmp_path / "checkpoint")
-    shutil.rmtree(options["pretrained_backbone_weights"])  # the checkpoint is complete in itself
+    shutil.rmtree(options["backbone__weights"])  # the checkpoint is complete in itself
     again = LAFPPolicy.from_pretrained(tmp_path / "checkpoint").eval()
     seen, noise = make_observation(policy.config), torch.randn(3, 2, 4)
     acted = policy.predict_action_chunk(seen, noise=noise)
@@ -174,7 +174,7 @@ def test_its_features_are_what_the_forward_model_learns_to_predict(
     make_batch: Callable[..., dict[str, Any]],
     train: Callable[..., list[float]],
 ) -> None:
-    policy = make_policy(FRONT, stage="latent_action", motion_weight=0.0, label_weight=0.0, **options)
+    policy = make_policy(FRONT, stage="latent_action", motion__weight=0.0, label_weight=0.0, **options)
     assert policy.latent_action_model.patch_cameras == [FRONT]
     losses = train(policy, make_batch(policy.config, actions=False), steps=60, lr=3e-3)
     assert losses[-1] < 0.5 * losses[0]
@@ -198,7 +198,7 @@ def test_queries_read_a_latents_tokens_from_both_frames(latent_tokens: int) -> N
 def test_several_latent_tokens_train_through_all_stages(
     options: dict[str, Any], trained: Callable[..., LAFPPolicy], make_observation: Callable[..., dict[str, Any]]
 ) -> None:
-    several = {"idm_network": "transformer", "latent_tokens": 2, "bottleneck": "vq", "policy_network": "transformer"}
+    several = {"latent_tokens": 2, "codebook__size": 4, "policy_network": "transformer"}
     policy = trained("action_decoder", FRONT, STATE, **options, **several).eval()
     assert policy.predict_action_chunk(make_observation(policy.config)).shape == (3, 4, 2)
 
@@ -206,39 +206,38 @@ def test_several_latent_tokens_train_through_all_stages(
 def test_motion_is_told_from_small_images_kept_beside_the_patch_tokens(
     options: dict[str, Any], make_policy: Callable[..., LAFPPolicy], make_batch: Callable[..., dict[str, Any]]
 ) -> None:
-    policy = make_policy(FRONT, stage="latent_action", motion_weight=1.0, **options)
+    policy = make_policy(FRONT, stage="latent_action", motion__weight=1.0, **options)
     assert policy.latent_action_model.motion_head.cameras == [pixels_key(FRONT)]
     batch = make_batch(policy.config)
     plain = ObservationNormalizer(policy.config.camera_shapes, {}, imagenet=True)(batch)[FRONT]
     torch.testing.assert_close(policy.normalizer(batch)[pixels_key(FRONT)], plain)
     _, report = policy.forward(batch)
     assert report["motion_loss"] > 0
-    later = make_policy(FRONT, stage="latent_policy", motion_weight=1.0, **options)
+    later = make_policy(FRONT, stage="latent_policy", motion__weight=1.0, **options)
     assert pixels_key(FRONT) not in later.normalizer(batch)
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"pretrained_backbone_weights": None}, "`vision_encoder=vit` is a frozen ViT: say which"),
-        ({"image_target": "pixels"}, "`image_target=pixels` is for cameras without a ViT"),
-        ({"latent_tokens": 3, "idm_network": "transformer"}, r"`latent_tokens` \(3\) must divide `latent_dim` \(4\)"),
-        ({"latent_tokens": 2}, "`latent_tokens` above 1 needs --policy.idm_network=transformer"),
+        ({"backbone__weights": None}, "`backbone.encoder=vit` is a frozen ViT: say which"),
+        ({"latent_tokens": 3}, r"`latent_tokens` \(3\) must divide `latent_dim` \(4\)"),
+        ({"random_shift": 2}, "`random_shift` shifts images, and with backbone.encoder=vit the policy sees features"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(
     changed: dict[str, Any], message: str, make_config: Callable[..., Any]
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        make_config(FRONT, **{"vision_encoder": "vit", "pretrained_backbone_weights": "somewhere", **changed})
+        make_config(FRONT, **{"backbone__encoder": "vit", "backbone__weights": "somewhere", **changed})
 
 
 def test_another_grid_does_not_fit_a_trained_stage(
     options: dict[str, Any], trained: Callable[..., LAFPPolicy], next_stage: Callable[..., LAFPPolicy]
 ) -> None:
     policy = trained("latent_action", FRONT, **options)
-    with pytest.raises(ValueError, match="`backbone_grid` is 3 here"):
-        next_stage(policy, "latent_policy", backbone_grid=3)
+    with pytest.raises(ValueError, match=r"`backbone\.grid` is 3 here"):
+        next_stage(policy, "latent_policy", backbone__grid=3)
 
 
 def patch_features(policy: LAFPPolicy, batch: dict[str, Any]) -> Tensor:

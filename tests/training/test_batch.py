@@ -17,7 +17,7 @@ HISTORY, FRAMES = [0, 1], [1, 2, 3]
 
 
 def read(batch: dict[str, Any], config: LAFPConfig) -> TrainingBatch:
-    config.action_dim = 2
+    config.facts.action_dim = 2
     return read_batch(batch, config, ObservationNormalizer(config.camera_shapes, config.vector_shapes))
 
 
@@ -192,7 +192,7 @@ def test_a_single_frame_comes_without_a_time_axis_or_with_one(
 ) -> None:
     """LeRobot asked for no offset gives (B, 3, H, W); asked for one, that of a video and (B, 1, 3, H, W) of images."""
     config = make_config(
-        STATE, FRONT, stage="action_decoder", decoder_input="direct", n_obs_steps=1, relative_actions=True
+        STATE, FRONT, stage="action_decoder", decoder_input="samples", n_obs_steps=1, relative_actions=True
     )
     batch = make_batch(config)
     assert batch[FRONT].shape == (4, 3, 20, 24)
@@ -235,58 +235,9 @@ def test_a_bad_state_in_a_held_frame_is_named(joint: Callable[..., Any]) -> None
         read(batch, config)
 
 
-@pytest.fixture
-def drawing(joint: Callable[..., Any]) -> Callable[..., Any]:
-    """A batch of stage latent_action, 200 samples, whose states and actions hold their own offset: 0, 1, 2, 3, 4."""
-
-    def build(**options: Any) -> tuple[LAFPConfig, dict[str, Any]]:
-        config, _ = joint(stage="latent_action", frame_offset_range=(1, 4), **options)
-        offsets = torch.arange(5.0).reshape(1, 5, 1).expand(200, 5, 2)
-        batch = {
-            STATE: offsets.clone(),
-            FRONT: (offsets[..., :1, None, None] / 8).expand(200, 5, 3, 20, 24).clone(),
-            "action": torch.ones(200, 2, 2),
-            "episode_index": torch.arange(200),
-        }
-        batch |= {f"{key}_is_pad": torch.zeros(200, 5, dtype=torch.bool) for key in (STATE, FRONT)}
-        return config, batch
-
-    return build
-
-
-def test_a_sample_draws_its_later_frame_from_the_range(drawing: Callable[..., Any]) -> None:
-    config, batch = drawing(relative_actions=True)
-    assert config.observation_delta_indices == [0, 1, 2, 3, 4]
-    data = read(batch, config)
-    drawn = data.frames[STATE][:, 1, 0]
-    assert not data.frames[STATE][:, 0].any()
-    counts = torch.bincount(drawn.long(), minlength=5)
-    assert counts[0] == 0
-    assert counts[1:].min() > 30  # 50 each, give or take
-    torch.testing.assert_close(data.frames[FRONT][:, 1, 0, 0, 0], drawn / 4 - 1)  # all observations drew the same
-    assert torch.equal(data.origins[:, 1, 0], drawn)
-    # Actions 0 and 1 are known; a latent of one frame cannot tell the second.
-    assert data.labeled[:, 0].all()
-    assert torch.equal(data.labeled[:, 1], drawn > 1)
-    assert not torch.equal(read(batch, config).frames[STATE], data.frames[STATE])  # drawn anew
-
-
-def test_a_drawn_frame_beyond_the_episode_is_not_valid(drawing: Callable[..., Any]) -> None:
-    config, batch = drawing()
-    for key in (STATE, FRONT):
-        batch[f"{key}_is_pad"][:, 3:] = True
-        batch[key][:, 3:] = NAN
-    data = read(batch, config)
-    drawn = data.frames[STATE][:, 1, 0]  # zero where it lay beyond
-    assert torch.equal(data.valid[:, 0], drawn > 0)
-    assert 60 < int(data.valid.sum()) < 140
-
-
-def test_frames_missing_from_the_range_are_refused(drawing: Callable[..., Any]) -> None:
-    config, batch = drawing()
-    batch[STATE] = batch[STATE][:, :3]
-    with pytest.raises(ValueError, match=rf"`{STATE}` has 3 frame\(s\).*trains on 5"):
-        read(batch, config)
+@pytest.mark.parametrize("stage", ["joint", "latent_action"])
+def test_an_observation_that_is_missing_is_named(stage: str, joint: Callable[..., Any]) -> None:
+    config, batch = joint(stage=stage)
     del batch[STATE]
     with pytest.raises(KeyError, match=f"`{STATE}` is missing"):
         read(batch, config)

@@ -11,6 +11,7 @@ from lerobot_lafp import LAFPConfig, LAFPPolicy
 from lerobot_lafp.options.context import TrainingContext
 from lerobot_lafp.training.dataset_checks import check_dataset, idle_options, measure_states, warn_of_blank_cameras
 
+from ..building import lafp
 from ..conftest import FRONT, STATE
 
 ACTION = "action"
@@ -76,13 +77,39 @@ def test_the_episodes_held_out_are_lerobots(meta: SimpleNamespace) -> None:
 # --- Episodes ------------------------------------------------------------------------------------------------
 
 
-def test_a_short_episode_that_is_left_out_is_no_matter(make_config: Configs, meta: SimpleNamespace) -> None:
+def test_a_short_episode_is_said_unless_it_is_left_out(
+    make_config: Configs, meta: SimpleNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
     config = make_config()
     config.context = TrainingContext(episodes=(0, 2, 3))
     check_dataset(config, meta)
+    assert "is longer than" not in caplog.text
     config.context = TrainingContext(episodes=(0, 1))
-    with pytest.raises(ValueError, match=r"episode 1, 3 frames.*--dataset\.episodes=\[0\]"):
+    check_dataset(config, meta)
+    assert "`horizon` (4 frames) is longer than 1 of 2 episodes of me/pick ([1]; episode 1 has 3)" in caplog.text
+    assert "masked out. Shorten the chunk (--policy.horizon, --policy.num_latents), or leave them out" in caplog.text
+
+
+def test_episodes_that_are_all_too_short_are_refused(make_config: Configs, meta: SimpleNamespace) -> None:
+    config = make_config()
+    config.context = TrainingContext(episodes=(1,))
+    with pytest.raises(
+        ValueError, match=r"longer than every episode of me/pick \(episode 1 has 3\).*--policy\.horizon"
+    ):
         check_dataset(config, meta)
+
+
+def test_stage_1_needs_a_latent_action_of_an_episode(
+    make_config: Configs, make_meta: Metas, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One latent covers two of the four frames of the chunk."""
+    config = make_config(stage="latent_action", action_dim=2)
+    check_dataset(config, make_meta([2, 3]))
+    assert "is longer than" not in caplog.text
+    check_dataset(config, make_meta([2, 1]))
+    assert "a latent action, horizon / num_latents, (2 frames) is longer than 1 of 2 episodes" in caplog.text
+    with pytest.raises(ValueError, match=r"\(2 frames\) is longer than every episode"):
+        check_dataset(config, make_meta([1, 1]))
 
 
 # --- Actions, tasks, names -----------------------------------------------------------------------------------
@@ -92,7 +119,7 @@ def test_a_joint_run_without_actions_is_said_and_with_an_evaluation_refused(
     make_config: Configs, meta: SimpleNamespace, caplog: pytest.LogCaptureFixture
 ) -> None:
     del meta.features[ACTION]
-    config = make_config(actions=False, allow_short_episodes=True)
+    config = make_config(actions=False)
     check_dataset(config, meta)
     assert "cannot act until it has been through stage action_decoder" in caplog.text
     config.context = TrainingContext(evaluates=True)
@@ -104,7 +131,7 @@ def test_a_joint_run_without_actions_is_said_and_with_an_evaluation_refused(
     ("options", "warned"),
     [
         ({"stage": "action_decoder"}, True),
-        ({"stage": "latent_policy", "task_encoder": "none"}, True),
+        ({"stage": "latent_policy", "language": "none"}, True),
         ({"stage": "latent_policy"}, False),
         ({"stage": "latent_action"}, False),
     ],
@@ -120,7 +147,7 @@ def test_tasks_in_words_that_are_not_read_are_said(
     meta.tasks = SimpleNamespace(index=["push left", "push right"])
     LAFPPolicy(make_config(**options), dataset_meta=meta)
     assert ("2 tasks in words" in caplog.text) == warned
-    assert ("--policy.task_encoder=words" in caplog.text) == warned
+    assert ("--policy.language=words" in caplog.text) == warned
 
 
 @pytest.mark.parametrize("names", [["actions"], ["a", "b", "c"]])
@@ -128,11 +155,11 @@ def test_names_that_are_not_one_a_dimension_are_said(
     names: Any, make_config: Configs, meta: SimpleNamespace, caplog: pytest.LogCaptureFixture
 ) -> None:
     meta.features[ACTION] = numbers(names=names)
-    config = make_config(allow_short_episodes=True, action_dim=2)
+    config = make_config(action_dim=2)
     config.set_dataset_feature_metadata(meta.features)
     check_dataset(config, meta)
     assert "are not one for each of its 2 dimensions: these are numbered" in caplog.text
-    assert config.action_names is None
+    assert config.facts.action_names is None
 
 
 @pytest.mark.parametrize(
@@ -153,7 +180,7 @@ def test_protections_that_need_names_say_when_they_are_off(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     meta.features = {STATE: numbers(names=of_state), ACTION: numbers(names=of_action)}
-    config = make_config(allow_short_episodes=True, action_dim=2)
+    config = make_config(action_dim=2)
     config.set_dataset_feature_metadata(meta.features)
     check_dataset(config, meta)
     assert ("Off, for want of names" in caplog.text) == said
@@ -166,25 +193,31 @@ def test_protections_that_need_names_say_when_they_are_off(
 @pytest.mark.parametrize(
     "options",
     [
-        {"codebook_size": 8},
-        {"interpolation_tau_min": 0.5},
-        {"motion_grid": 3},
+        {"codebook__heads": 8},
+        {"interpolation_tau": (0.5, 1.0)},
+        {"policy_head": "bc", "decoder_input": "interpolation", "interpolation_tau": (0.5, 1.0)},
+        {"motion__target": "flow"},
         {"random_shift": 2},
+        {"backbone__encoder": "resnet18"},
         {"policy_head": "bc", "prediction": "velocity"},
-        {"limits": False, "limit_margin": 0.3},
-        {"decoder_input": "none", "stage": "latent_policy", "decoder_dim": 8},
+        {"policy_head": "bc", "flow_draws": 2},
+        {"limits__enabled": False, "limits__margin": 0.3},
+        {"limits__enabled": False, "limits__range": {"a": (0.0, 1.0)}},
+        {"stage": "latent_action", "label_weight": 0.5},
+        {"decoder_input": "action_head", "stage": "latent_policy", "decoder_dim": 8},
     ],
 )
 def test_an_option_that_nothing_reads_is_said(options: dict[str, Any]) -> None:
-    config = LAFPConfig(**options)
+    config = lafp(**options)
     name, value = list(options.items())[-1]
-    assert f"--policy.{name}={value} has no effect here" in " ".join(idle_options(config))
+    assert f"--policy.{name.replace('__', '.')}={value} has no effect here" in " ".join(idle_options(config))
 
 
 def test_options_that_are_read_are_not(make_config: Configs) -> None:
-    config = make_config(FRONT, bottleneck="vq", codebook_size=8, random_shift=2, decoder_input="interpolation")
+    read = {"codebook__size": 8, "random_shift": 2, "motion__target": "flow", "limits__margin": 0.3, "flow_draws": 3}
+    config = make_config(FRONT, **read, decoder_input="interpolation", interpolation_tau=(0.5, 1.0))
     assert idle_options(config) == []
-    assert idle_options(LAFPConfig()) == []
+    assert idle_options(lafp()) == []
 
 
 # --- Statistics ----------------------------------------------------------------------------------------------

@@ -16,7 +16,10 @@ from lerobot_lafp.cli.main import main
 from lerobot_lafp.training import dataset_formats as formats
 from lerobot_lafp.training.dataset_formats import refuse_other_format, why_unreadable
 
+from ..data import conftest as of_datasets
 from ..data.labelling import NAME
+
+images = of_datasets.images
 
 
 def in_format_21(source: Path, target: Path) -> Path:

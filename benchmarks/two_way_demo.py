@@ -11,15 +11,14 @@ from pathlib import Path
 from record import provenance, write_result
 
 from lerobot_lafp.checkpoint.evaluation import mean_ci95
-from lerobot_lafp.cli.demo import run_demo
-from lerobot_lafp.runs.demo import EVALUATION_SEED, NUM_DEMONSTRATIONS, NUM_LABELED, summarize
+from lerobot_lafp.runs.demo import EVALUATION_SEED, NUM_DEMONSTRATIONS, NUM_LABELED, run_demo, summarize
 
 ROOT = Path(__file__).parent.parent
 OUTPUT = Path("outputs/two_way")
 
 
 def main() -> None:
-    episodes = run_demo([str(ROOT / "configs" / "two_way"), f"--output_dir={OUTPUT}"])
+    episodes = run_demo(ROOT / "configs" / "two_way", OUTPUT)
     result = {
         "task": "two_way",
         "methods": {

@@ -4,6 +4,7 @@ What is not known is left out. Every checkpoint is saved with one; ``lerobot-tra
 to the Hub, and ``lafp card`` into any checkpoint, with what ``lerobot-eval`` and ``lafp probe`` found since.
 """
 
+import json
 import os
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +14,12 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 from lerobot.configs.train import TRAIN_CONFIG_NAME
 
-from .evaluation import mean_ci95
+from ..errors import UserError
+from .download import refuse_missing
+from .evaluation import mean_ci95, read_evaluation
 from .facts import limit_lines, lines
-from .history import commands
+from .history import commands, runs_before
+from .inspection import inspect
 
 CARD_NAME = "README.md"
 #: At the end of a card that nobody wrote or asked for, and that may be written over.
@@ -79,6 +83,66 @@ def model_card(
     )
     body = _body(facts, name or "CHECKPOINT", runs, dataset or {}, evaluation, environment, probe)
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(body) + "\n")
+
+
+def write_card(
+    checkpoint: Path,
+    repo_id: str | None = None,
+    license: str | None = None,
+    evaluation: Path | None = None,
+    environment: Sequence[str] = (),
+    probe: Path | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write the card of a checkpoint on disk, from what its files say.
+
+    Args:
+        checkpoint: Its folder.
+        repo_id: The name that it will have on the Hub.
+        license: Of the weights. Unset: the one that was saved.
+        evaluation: Output folder of ``lerobot-eval``.
+        environment: The options that it ran with.
+        probe: Output folder of ``lafp probe``.
+        overwrite: Whether a card that somebody wrote is replaced.
+
+    Returns:
+        The card's file.
+
+    Raises:
+        UserError: The checkpoint is not sound, an argument does not fit, or there is a card already.
+        ValueError: ``evaluation`` or ``probe`` cannot be read.
+    """
+    if environment and evaluation is None:
+        raise UserError(f"{environment[0]} is an option of lerobot-eval: it belongs to --evaluation, which is missing.")
+    refuse_missing(checkpoint)
+    if not checkpoint.is_dir():
+        raise UserError(f"{checkpoint} is no folder. Download it first: hf download {checkpoint}.")
+    found = inspect(checkpoint)
+    if not found.sound:
+        raise UserError(f"{checkpoint} is not sound: {found.faults[0]}")
+    file = checkpoint / CARD_NAME
+    if not is_replaceable(file) and not overwrite:
+        raise UserError(f"{file} exists. Add --overwrite to write it again.")
+    train_config = checkpoint / TRAIN_CONFIG_NAME
+    card = model_card(
+        found.facts,
+        repo_id,
+        license or found.facts["license"],
+        runs=runs_before(json.loads(train_config.read_text())) if train_config.is_file() else (),
+        evaluation=None if evaluation is None else read_evaluation(evaluation),
+        environment=environment,
+        probe=() if probe is None else _probe_lines(probe),
+    )
+    file.write_text(str(card))
+    return file
+
+
+def _probe_lines(folder: Path) -> list[str]:
+    file = folder / "probe.json"
+    try:
+        return [str(line) for line in json.loads(file.read_text())["lines"]]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{file} is not what lafp probe writes ({error!r}). Name the folder it wrote to.") from error
 
 
 def save_beside(card: ModelCard, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """``lafp inspect``: what a checkpoint is and whether it is whole, from its files alone; no network is built."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..configuration_lafp import LAFPConfig
-from ..errors import in_one_line
+from ..errors import UserError, in_one_line
 from ..options.constants import CHECKPOINT_FORMAT, STAGES
-from .facts import facts_of_config, facts_of_tensors
+from .download import fetched, refuse_missing
+from .facts import facts_of_config, facts_of_tensors, limit_lines, lines, statistics_lines
 from .integrity import migrate, options_changed, read_config, refuse_altered
 from .processors import faults_of_processors
 
@@ -35,7 +36,49 @@ class Inspection:
 
     @property
     def sound(self) -> bool:
+        """Whether there is no fault."""
         return not self.faults
+
+    def lines(self) -> Iterator[str]:
+        """All of it in words."""
+        facts = self.facts
+        if "format" in facts:
+            made = ", ".join(f"{package} {version}" for package, version in (facts["made_with"] or {}).items())
+            yield _line("format", f"{facts['format']}{f', made with {made}' if made else ''}")
+        yield from (_line(*each) for each in lines(facts).items())
+        for name, several in {"mean (std)": statistics_lines(facts), "limits": limit_lines(facts)}.items():
+            yield from (_line("" if i else name, line) for i, line in enumerate(several))
+        if facts.get("options_changed"):
+            yield _line("options", "changed since it was saved")
+        if "weights" in facts:
+            weights = facts["weights"]
+            size = f"{weights['numbers']:,} numbers, {weights['bytes'] / 1e6:.1f} MB"
+            same = {True: "as saved", False: "saved without a digest"}.get(weights.get("verified"), "NOT as saved")
+            yield _line("weights", f"{size}, {same}")
+            if facts.get("digest"):
+                yield _line("SHA-256", facts["digest"])
+        yield from (f"FAULT: {fault}" for fault in self.faults)
+        yield "sound" if self.sound else "not sound"
+
+
+def _line(name: str, value: str) -> str:
+    return f"  {name:<10} {value}"
+
+
+def inspect_checkpoint(name: str) -> Inspection:
+    """Look at a checkpoint, which is downloaded first if it is a repository of the Hub.
+
+    Args:
+        name: Of its folder, or of the repository.
+
+    Raises:
+        UserError: There is no such checkpoint.
+    """
+    refuse_missing(name)
+    try:
+        return inspect(fetched(name))
+    except OSError as error:
+        raise UserError(in_one_line(error)) from error
 
 
 def inspect(folder: Path) -> Inspection:

@@ -1,21 +1,17 @@
-"""What the ``lafp`` commands share: their arguments, and checkpoints opened with errors in words."""
+"""Command lines of which a part is another program's: it is handed on as it was typed."""
 
-import argparse
-from typing import NoReturn
+from typing import Any
 
-from ..errors import UserError
+from typer.core import TyperCommand
 
 
-class CommandParser(argparse.ArgumentParser):
-    """Arguments of ``lafp COMMAND``; errors in one line.
+def handing_on(*prefixes: str) -> type[TyperCommand]:
+    """A parser that leaves words with one of ``prefixes`` in ``Context.args``, and reads the others itself."""
 
-    Args:
-        command: Its name.
-        usage: What ``--help`` prints.
-    """
+    class HandingOn(TyperCommand):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            super().parse_args(ctx, [word for word in args if not word.startswith(prefixes)])
+            ctx.args = [word for word in args if word.startswith(prefixes)]
+            return ctx.args
 
-    def __init__(self, command: str, usage: str) -> None:
-        super().__init__(prog=f"lafp {command}", usage=usage, add_help=False, allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} ({self.prog} --help says what there is)")
+    return HandingOn

@@ -1,35 +1,43 @@
 """``lafp import-datasets``."""
 
-from collections.abc import Sequence
+from typing import Annotated
 
-from ..data.importing.dataset_episodes import _episodes
-from .arguments import CommandParser
-from .import_options import add_import_options, finish_import, import_settings
+import typer
 
-USAGE = """lafp import-datasets SOURCE.. --root=OUT [--repo_id=NAME] [--size=S] [--fps=N] [--fit=pad|crop]
-           [--camera=KEY] [--max_seconds=S] [--min_frames=N] [--workers=N] [--resume]
-
-Joins LeRobotDatasets that LeRobot itself cannot merge, since they differ in cameras, rate or robot, into one without
-actions, for stages latent_action and latent_policy. SOURCE is a dataset's folder, or its name on the Hub; which of its
-cameras is taken is said after a comma where it has several: me/pick,observation.images.front. All images are called
-KEY (default: observation.image), taken at N a second (default: 10) and resized to S pixels a side (default: 224, or
-HEIGHTxWIDTH), their aspect kept. Tasks are kept, and the column source says which dataset a frame is from. Other
-options are those of lafp import-videos.
-"""
+from .import_options import Camera, Fit, Fps, MaxSeconds, MinFrames, RepoId, Resume, Root, Size, Workers
 
 
-def run_import_datasets(arguments: Sequence[str]) -> int:
-    """Run ``lafp import-datasets`` as ``USAGE`` says; returns the exit status.
+def import_datasets(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders of LeRobot datasets, or names on the Hub. Name one of several cameras after a comma: "
+            "me/pick,observation.images.front"
+        ),
+    ],
+    root: Root,
+    repo_id: RepoId = None,
+    size: Size = "224",
+    fps: Fps = 10,
+    fit: Fit = "pad",
+    camera: Camera = "observation.image",
+    max_seconds: MaxSeconds = None,
+    min_frames: MinFrames = 2,
+    workers: Workers = None,
+    resume: Resume = False,
+) -> int:
+    """Join datasets with different cameras and frame rates.
 
-    Raises:
-        UserError: An argument is missing or does not fit, a dataset cannot be read, or nothing could be imported.
-        ValueError: A dataset has another format.
-        FileExistsError: See ``run_import``.
+    LeRobot cannot merge datasets that differ in cameras, frame rate or robot. This command joins one camera of each
+    into a dataset without actions, for stages latent_action and latent_policy. Tasks are kept. The column source names
+    the dataset of each frame.
+
+    The exit status is 1 if the import is incomplete.
     """
-    parser = CommandParser("import-datasets", USAGE)
-    parser.add_argument("sources", nargs="+")
-    add_import_options(parser)
-    given = parser.parse_args(arguments)
-    settings = import_settings(given)
-    sources = [episode for source in given.sources for episode in _episodes(source)]
-    return finish_import(sources, given, settings)
+    from ..data.importing.imports import ImportOptions
+    from ..data.importing.imports import import_datasets as run
+
+    options = ImportOptions(root, repo_id, size, fps, fit, camera, max_seconds, min_frames, workers, resume)
+    found = run(sources, options)
+    print(found.summary)
+    return 0 if found.is_whole else 1

@@ -1,91 +1,129 @@
 """``lafp``: thin commands over LeRobot's own."""
 
-import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, NamedTuple
 
-#: Command -> the module that has its ``USAGE``, the function that runs it, and what it is for.
-COMMANDS = {
-    "demo": (
-        "demo",
-        "run_demo",
-        "LAFP against behaviour cloning on an embedded two-way task, from demonstrations to a table",
-    ),
-    "import-videos": (
-        "import_videos",
-        "run_import_videos",
-        "folders of video files as one dataset without actions",
-    ),
-    "import-datasets": (
-        "import_datasets",
-        "run_import_datasets",
-        "datasets of different cameras and rates as one",
-    ),
-    "check": (
-        "check",
-        "run_check",
-        "whether a dataset is whole, what it holds, and whether a checkpoint or a robot fits it",
-    ),
-    "label": (
-        "label",
-        "run_label",
-        "latent actions of a dataset as a column, so that stage 2 need not decode video",
-    ),
-    "train": ("train", "run_train", "the three stages in order, from one folder of configurations or from options"),
-    "probe": (
-        "probe",
-        "run_probe",
-        "what the latents of a checkpoint are worth on a dataset: lines, numbers, a figure",
-    ),
-    "inspect": ("inspect", "run_inspect", "what a checkpoint is, and whether it is whole"),
-    "card": ("card", "run_card", "the model card of a checkpoint, to share it with"),
-    "serve": ("serve", "run_serve", "LeRobot's policy server for robots elsewhere, which knows LAFP"),
-    "record-aloha": (
-        "record_aloha",
-        "run_record_aloha",
-        "demonstrations of gym-aloha's cube transfer, by a scripted expert",
-    ),
-    "sim-arm": ("sim_arm", "run_sim_arm", "an emulated SO-100 on a port, to try a checkpoint on"),
-}
-USAGE = f"""usage: lafp COMMAND ..
+import typer
+from typer.core import TyperCommand
 
-{"".join(f"    lafp {name:<16} {what}" + chr(10) for name, (_, _, what) in COMMANDS.items())}
-lafp COMMAND --help says more. Evaluation and robots are LeRobot's: lerobot-eval, lerobot-rollout.
-"""
+from ..errors import UserError
+from .arguments import handing_on
+from .card import HANDED_TO_EVAL, card
+from .check import HANDED_TO_THE_ROBOT, check
+from .demo import demo
+from .import_datasets import import_datasets
+from .import_videos import import_videos
+from .inspect import inspect
+from .label import label
+from .probe import probe
+from .record_aloha import record_aloha
+from .serve import serve
+from .sim_arm import sim_arm
+from .train import TrainCommand, train
+
+_AGAIN = " The same command goes on where this one stopped."
+_RESUME = " Go on with it: add --resume."
+#: What the parser raises over a word that it does not take; of which package it is, depends on typer's version.
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
+
+class Command(NamedTuple):
+    """A command of ``lafp``.
+
+    Attributes:
+        name: What is typed.
+        run: Its function; the docstring is its help, the returned number the exit status (None: 0).
+        if_interrupted: Said after Ctrl-C.
+        parser: Reads its command line.
+    """
+
+    name: str
+    run: Callable[..., int | None]
+    if_interrupted: str = ""
+    parser: type[TyperCommand] = TyperCommand
+
+
+COMMANDS = (
+    Command("demo", demo, _AGAIN),
+    Command("import-videos", import_videos, _RESUME),
+    Command("import-datasets", import_datasets, _RESUME),
+    Command("check", check, parser=handing_on(*HANDED_TO_THE_ROBOT)),
+    Command("label", label, _AGAIN),
+    Command("train", train, _AGAIN, TrainCommand),
+    Command("probe", probe),
+    Command("inspect", inspect),
+    Command("card", card, parser=handing_on(*HANDED_TO_EVAL)),
+    Command("serve", serve),
+    Command("record-aloha", record_aloha),
+    Command("sim-arm", sim_arm),
+)
+
+app = typer.Typer(
+    epilog="Evaluation and robots are LeRobot's: lerobot-eval, lerobot-rollout.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain text, and no import of rich
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+@app.callback()
+def lafp() -> None:
+    """LAFP, the Latent Action Flow Policy for LeRobot: data, training, diagnostics and checkpoints.
+
+    lafp COMMAND --help explains a command.
+    """
+
+
+@app.command("help", hidden=True)
+def show_help(context: typer.Context) -> None:
+    """Show this help."""
+    assert context.parent is not None
+    print(context.parent.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command named by the first argument; returns the exit status."""
-    command, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
-    if command not in COMMANDS:
-        asked_for = command in ("-h", "--help", "help")
-        print(USAGE, end="", file=sys.stdout if asked_for else sys.stderr)
-        return 0 if asked_for else 2
-    name, function, _ = COMMANDS[command]
-    module = importlib.import_module(f"lerobot_lafp.cli.{name}")  # torch and LeRobot, which takes a while
-    from ..errors import UserError
+    """Run the command that the first argument names.
 
-    if "-h" in rest or "--help" in rest:
-        print(module.USAGE)
-        return 0
+    Args:
+        arguments: What follows ``lafp``. Unset: those of this process.
+
+    Returns:
+        The exit status: 0 if all went well, 1 after an error, 2 if the command line cannot be read, 130 after Ctrl-C.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        status = getattr(module, function)(rest)
-    except (UserError, ValueError, OSError) as error:
-        print(f"lafp {command}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        goes_on = {
-            "probe": "",
-            "check": "",
-            "serve": "",
-            "record-aloha": "",
-            "import-videos": " Go on with it: add --resume.",
-            "import-datasets": " Go on with it: add --resume.",
-        }.get(command, " The same command goes on where this one stopped.")
-        print(f"\nlafp {command}: interrupted.{goes_on}", file=sys.stderr)
-        return 130
-    return status if isinstance(status, int) else 0
+        return _PARSER.main(words, "lafp", standalone_mode=False) or 0
+    except _UsageError as error:
+        print(_in_one_line(error) if words else error, file=sys.stderr)  # without words it is the help
+        return 2
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _in_one_line(error: Any) -> str:
+    command = "lafp" if error.ctx is None else error.ctx.command_path
+    message = " ".join(error.format_message().split()).rstrip(".")
+    return f"{command}: {message} ({command} --help lists what there is)"
+
+
+def _with_errors_in_words(command: Command) -> Callable[..., int]:
+    """Its function; an error that the user can mend becomes one line and a status."""
+
+    @wraps(command.run)
+    def run(*args: Any, **kwargs: Any) -> int:
+        try:
+            return command.run(*args, **kwargs) or 0
+        except (UserError, ValueError, OSError) as error:
+            print(f"lafp {command.name}: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print(f"\nlafp {command.name}: interrupted.{command.if_interrupted}", file=sys.stderr)
+            return 130
+
+    return run
+
+
+for _command in COMMANDS:
+    app.command(_command.name, cls=_command.parser)(_with_errors_in_words(_command))
+_PARSER = typer.main.get_command(app)

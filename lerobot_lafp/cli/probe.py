@@ -1,36 +1,43 @@
 """``lafp probe``."""
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from ..diagnostics.report import Diagnosis, probe
-from .arguments import CommandParser
-
-USAGE = """lafp probe --policy.path=CHECKPOINT --dataset.repo_id=NAME [--dataset.root=FOLDER] [--output_dir=DIR]
-           [--modes=FILE] [--max_frames=N] [--seed=N]
-
-Says in three lines what the latents of a LAFP checkpoint are worth on a dataset: whether they tell the actions,
-whether the policy keeps their structure, and what they describe. The checkpoint may have been through stage
-latent_action alone; the dataset need not be the one it was trained on, nor have actions. Numbers and figure go to
-DIR/probe.json and DIR/probe.png (default: outputs/probe). --modes names a JSON list that says for every episode which
-way it went, as ["left", "right", null, ..]; without it, clusters of latents stand for the ways. At most N frames are
-looked at (default: 4000), chosen by the seed (default: 0).
-"""
+import typer
 
 
-def run_probe(arguments: Sequence[str]) -> Diagnosis:
-    """Run ``lafp probe`` as ``USAGE`` says.
+def probe(
+    checkpoint: Annotated[
+        str, typer.Option("--policy.path", help="LAFP checkpoint. It needs stage latent_action only.")
+    ],
+    repo_id: Annotated[str, typer.Option("--dataset.repo_id", help="Name of the dataset.")],
+    root: Annotated[
+        Path | None,
+        typer.Option("--dataset.root", show_default="LeRobot's cache, or the Hub", help="Folder of the dataset."),
+    ] = None,
+    output_dir: Annotated[Path, typer.Option("--output_dir", help="Save probe.json and probe.png here.")] = Path(
+        "outputs/probe"
+    ),
+    modes: Annotated[
+        Path | None,
+        typer.Option(
+            "--modes",
+            show_default="clusters of latents",
+            help='JSON list with the mode of every episode, such as ["left", "right", null, ..].',
+        ),
+    ] = None,
+    max_frames: Annotated[int, typer.Option("--max_frames", help="Use at most this many frames.")] = 4000,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Seed for the choice of frames, the held-out episodes and the noise.")
+    ] = 0,
+) -> None:
+    """Measure what a checkpoint's latent actions are worth.
 
-    Raises:
-        UserError: An argument is missing or does not fit.
-        ValueError: See ``probe``.
+    The command prints three lines: how well the latents predict the actions, whether the policy preserves the structure
+    of the latents, and whether the latents describe motion or appearance. It saves the numbers and a figure.
+
+    You can probe a checkpoint on another dataset than the one it was trained on. The dataset needs no actions.
     """
-    parser = CommandParser("probe", USAGE)
-    parser.add_argument("--policy.path", dest="checkpoint", required=True)
-    parser.add_argument("--dataset.repo_id", dest="repo_id", required=True)
-    parser.add_argument("--dataset.root", dest="root", type=Path)
-    parser.add_argument("--output_dir", type=Path, default=Path("outputs/probe"))
-    parser.add_argument("--modes", type=Path)
-    parser.add_argument("--max_frames", type=int, default=4000)
-    parser.add_argument("--seed", type=int, default=0)
-    return probe(**vars(parser.parse_args(arguments)))
+    from ..diagnostics.report import probe as measure
+
+    print("\n".join(measure(checkpoint, repo_id, root, output_dir, modes, max_frames, seed).lines))

@@ -1,67 +1,35 @@
-"""``lafp serve``: LeRobot's policy server for asynchronous inference, which by itself knows only LeRobot's policies."""
+"""``lafp serve``."""
 
-import ipaddress
-import logging
-from collections.abc import Sequence
+from typing import Annotated
 
-from ..configuration_lafp import LAFPConfig
-from ..errors import UserError
-from ..lerobot_patches import match_robots_of_the_policy_server
-from .arguments import CommandParser
-
-logger = logging.getLogger(__name__)
-
-USAGE = """lafp serve [--host=127.0.0.1] [--port=8080] [--fps=30] [--allow_remote]
-
-LeRobot's policy server (`lerobot.async_inference.policy_server`), for LAFP too: predicts chunks for a robot whose own
-computer runs LeRobot's client, until you interrupt it. The client names the checkpoint:
-
-    python -m lerobot.async_inference.robot_client --server_address=127.0.0.1:8080 --policy_type=lafp \\
-        --pretrained_name_or_path=CHECKPOINT --actions_per_chunk=16 --fps=30 --robot.type=so100_follower ...
-
-Whoever can connect can run any program here: client and server send each other Python pickles, without encryption
-or passwords. So it listens to this machine alone. For a client elsewhere, bring its port here through SSH
-(ssh -L 8080:127.0.0.1:8080 SERVER), or, in a network where you trust every machine, give --host with --allow_remote.
-"""
+import typer
 
 
-def run_serve(arguments: Sequence[str]) -> int:
-    """Run ``lafp serve`` as ``USAGE`` says, until it is interrupted; returns the exit status.
+def serve(
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 8080,
+    fps: Annotated[int, typer.Option("--fps", help="Actions per second that the client sends to its robot.")] = 30,
+    allow_remote: Annotated[
+        bool, typer.Option("--allow_remote", help="Accept connections from other machines. Read the warning above.")
+    ] = False,
+) -> None:
+    """Serve LAFP to robots through LeRobot's policy server.
 
-    Raises:
-        UserError: The address is not this machine's alone, the port is taken, or gRPC is not installed.
+    The server predicts chunks for a robot whose own computer runs LeRobot's client. It runs until you press Ctrl-C. The
+    client names the checkpoint:
+
+    \b
+        python -m lerobot.async_inference.robot_client \\
+            --server_address=127.0.0.1:8080 --policy_type=lafp \\
+            --pretrained_name_or_path=CHECKPOINT --actions_per_chunk=16 \\
+            --fps=30 --robot.type=so100_follower ..
+
+    Warning: whoever can connect to the server can run any program on this machine. Client and server exchange Python
+    pickles, without encryption or passwords. By default the server accepts connections from this machine only. For a
+    client on another machine, forward the port through SSH: ssh -L 8080:127.0.0.1:8080 SERVER. In a network where you
+    trust every machine, you can set --host and add --allow_remote.
     """
-    parser = CommandParser("serve", USAGE)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8080)
-    parser.add_argument("--fps", type=int, default=30)
-    parser.add_argument("--allow_remote", action="store_true")
-    given = parser.parse_args(arguments)
-    if not _is_this_machine(given.host) and not given.allow_remote:
-        raise UserError(
-            f"{given.host} can be reached from other machines, and whoever connects can run any program here (the "
-            "protocol sends Python pickles). Leave --host out and forward the port through SSH, or add --allow_remote."
-        )
-    try:
-        from lerobot.async_inference.configs import PolicyServerConfig
-        from lerobot.async_inference.constants import SUPPORTED_POLICIES
-        from lerobot.async_inference.policy_server import serve
-    except ImportError as error:
-        raise UserError(f"gRPC is needed ({error}): pip install 'lerobot_policy_lafp[serve]'.") from error
-    SUPPORTED_POLICIES.append(LAFPConfig.get_choice_name(LAFPConfig))
-    match_robots_of_the_policy_server()
-    logger.warning(
-        "Whoever can connect to %s:%d can run any program here: what is received is unpickled.", given.host, given.port
-    )
-    try:
-        serve(PolicyServerConfig(host=given.host, port=given.port, fps=given.fps))
-    except RuntimeError as error:  # gRPC's, of a port that is taken
-        raise UserError(f"{given.host}:{given.port} cannot be listened to ({error}). Choose another --port.") from error
-    return 0
+    from ..acting.server import serve_policies
+    from ..lerobot_patches import match_robots_of_the_policy_server
 
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name, of which only the resolver knows
-        return False
+    serve_policies(host, port, fps, allow_remote, prepare=match_robots_of_the_policy_server)

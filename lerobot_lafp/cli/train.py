@@ -1,36 +1,73 @@
 """``lafp train``."""
 
-from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
-from ..runs.stages import train_stages
-
-USAGE = """lafp train [FOLDER] [--output_dir=DIR] [--policy.path=CHECKPOINT] [--STAGE.OPTION=VALUE ..] [OPTION ..]
-
-Trains stages latent_action, latent_policy and action_decoder in order, each from the checkpoint of the one before.
-
-FOLDER               One configuration file a stage, such as those in configs/. Without it, give every option on the
-                     command line.
---output_dir=DIR     Each stage is saved in DIR/STAGE. Default: the output_dir of each file in FOLDER.
---policy.path=..     Fine-tune this LAFP checkpoint: stage latent_action starts from it. Default: from scratch.
-OPTION               Any option of lerobot-train. It holds for all three stages, and wins over FOLDER. Those of an
-                     evaluation (--env.*, --eval.*, --env_eval_freq) hold for the last, which alone can act.
---STAGE.OPTION=..    The same for one stage, such as --latent_policy.steps=20000.
-
-Give the same command again to go on after an interruption. A finished stage is skipped, an interrupted one is resumed.
-Another command into the same folder is refused before anything is trained; options for logging, saving, loading and
-the device may change. With --policy.decoder_input=none there is no stage action_decoder.
-
-    lafp train configs/pusht_keypoints
-    lafp train --dataset.repo_id=me/pick --policy.labeled_episodes=[0,1,2] --output_dir=outputs/pick \\
-        --policy.push_to_hub=false
-"""
+import typer
+from typer.core import TyperCommand
 
 
-def run_train(arguments: Sequence[str]) -> None:
-    """Run ``lafp train`` as ``USAGE`` says.
+class TrainCommand(TyperCommand):
+    """Leaves all words in ``Context.args`` as they were typed: most are options of ``lerobot-train``, which reads them.
 
-    Raises:
-        UserError: See ``train_stages``.
+    Those that are declared are declared for help and completion.
     """
-    checkpoint = train_stages(arguments)
-    print(f"\nTrained. Try it: lerobot-eval --policy.path={checkpoint} --env.type=..")
+
+    ignore_unknown_options = True
+    allow_extra_args = True
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        typed = list(args)
+        super().parse_args(ctx, args)
+        ctx.args = typed
+        return ctx.args
+
+
+def train(
+    context: typer.Context,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            show_default=False,
+            help="Holds one configuration file per stage, such as the folders in configs/. Without it, give every "
+            "option on the command line.",
+        ),
+    ] = None,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--output_dir",
+            show_default="the output_dir of each configuration file",
+            help="Save each stage in OUTPUT_DIR/STAGE.",
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            "--policy.path",
+            show_default="train from scratch",
+            help="Fine-tune this LAFP checkpoint: stage latent_action starts from it.",
+        ),
+    ] = None,
+) -> None:
+    """Train the three stages in order.
+
+    The stages are latent_action, latent_policy and action_decoder. Each starts from the checkpoint of the stage before.
+
+    You can add any option of lerobot-train. It holds for all three stages and overrides the configuration files. To
+    set an option for one stage, put the stage first: --latent_policy.steps=20000. Options of an evaluation (--env.*,
+    --eval.*, --env_eval_freq) hold for the last stage, because only that stage can act. With
+    --policy.decoder_input=action_head there is no stage action_decoder.
+
+    Run the same command again to continue after an interruption. Finished stages are skipped and an interrupted stage
+    is resumed. If the folder holds another training, the command stops before it trains anything. Only options for
+    logging, saving, loading and the device may change.
+
+    \b
+        lafp train configs/pusht_keypoints
+        lafp train --dataset.repo_id=me/pick --policy.labeled_episodes=[0,1,2] \\
+            --output_dir=outputs/pick --policy.push_to_hub=false
+    """
+    from ..runs.stages import train_stages
+
+    print(f"\nTrained. Try it: lerobot-eval --policy.path={train_stages(context.args)} --env.type=..")

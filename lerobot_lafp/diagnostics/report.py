@@ -90,7 +90,7 @@ def probe(
     max_frames: int = 4000,
     seed: int = 0,
 ) -> Diagnosis:
-    """Probe ``checkpoint`` on a dataset: print three lines, write ``probe.json`` and ``probe.png``.
+    """Probe ``checkpoint`` on a dataset; write ``probe.json`` and ``probe.png``.
 
     Args:
         checkpoint: What ``--policy.path`` takes.
@@ -126,7 +126,6 @@ def probe(
         diagnosis.neighbours,
         diagnosis.numbers["flow_time"],
     )
-    print("\n".join(diagnosis.lines))
     return diagnosis
 
 

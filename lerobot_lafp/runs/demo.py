@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import UserError
+from ..simulators.two_way.demonstrator import write_demonstrations
 from ..simulators.two_way.figures import draw_trajectories, write_side_by_side_video
 from ..simulators.two_way.two_way import Episode, read_episodes
 from .commands import evaluate
-from .trainings import Training, last_checkpoint
+from .trainings import Training, carry_out, last_checkpoint, refuse_other_trainings
 
 NUM_DEMONSTRATIONS = 300
 NUM_LABELED = 10
@@ -53,6 +55,39 @@ METHODS = {
     "LAFP, decoder on direct samples": "direct/action_decoder",
     "few labels only (flow on actions)": "few_labels",
 }
+
+
+def run_demo(folder: Path, output: Path, num_episodes: int = 100, smoke: bool = False) -> dict[str, list[Episode]]:
+    """Write demonstrations, train and evaluate all methods, and report. What is done already is not done again.
+
+    Args:
+        folder: Configurations of the trainings, such as ``configs/two_way``.
+        output: Where demonstrations, trainings and results go.
+        num_episodes: Of each method's evaluation.
+        smoke: Train for two steps on few demonstrations: the path is the same, the numbers mean nothing.
+
+    Returns:
+        Row of the table -> its episodes.
+
+    Raises:
+        UserError: The configurations are missing, there are no episodes, or a training or evaluation failed.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder. Run this in the repository, or name its configs/two_way.")
+    if num_episodes < 1:
+        raise UserError(f"--episodes must be at least 1, got {num_episodes}.")
+    few_steps = ("--steps=2", "--batch_size=8", "--num_workers=0") if smoke else ()
+    write_demonstrations(output / "demonstrations", 12 if smoke else NUM_DEMONSTRATIONS, NUM_LABELED)
+    refuse_other_trainings([_training(run, folder, output, few_steps) for run in RUNS])
+    for number, run in enumerate(RUNS, start=1):
+        print(f"\n=== training {number} of {len(RUNS)}: {run.name}", flush=True)
+        carry_out(_training(run, folder, output, few_steps))
+    episodes = {}
+    for number, (method, name) in enumerate(METHODS.items(), start=1):
+        print(f"\n=== evaluation {number} of {len(METHODS)}: {method}", flush=True)
+        episodes[method] = _evaluate(output / name, num_episodes)
+    report(output, episodes)
+    return episodes
 
 
 def _training(run: Run, folder: Path, output: Path, options: Sequence[str]) -> Training:

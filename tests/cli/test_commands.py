@@ -129,15 +129,6 @@ def test_errors_of_lafp_name_the_mend(arguments: list[str], says: str, capsys: p
     assert says in capsys.readouterr().err
 
 
-def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--help"]) == 0
-    assert "lafp train" in capsys.readouterr().out
-    assert main([]) == 2
-    assert main(["frobnicate"]) == 2
-    assert main(["train", "--help"]) == 0
-    assert "--latent_policy.steps" in capsys.readouterr().out
-
-
 def test_demo_end_to_end(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The whole demo at its smallest: eleven LeRobot runs, table, figure, video; a second call repeats none."""
     configs = Path(__file__).parents[2] / "configs" / "two_way"

@@ -15,7 +15,8 @@ from huggingface_hub import HfApi, constants
 from lerobot.configs import PreTrainedConfig
 
 from lerobot_lafp import LAFPPolicy, make_lafp_pre_post_processors
-from lerobot_lafp.cli.inspect import run_inspect
+from lerobot_lafp.checkpoint.inspection import inspect_checkpoint
+from lerobot_lafp.cli.main import main as lafp
 from lerobot_lafp.errors import UserError
 from lerobot_lafp.simulators.two_way import read_episodes
 
@@ -72,7 +73,7 @@ def test_what_is_pushed_is_what_is_pulled(client: Hub, policy: LAFPPolicy, capsy
     assert json.loads(files["config.json"])["weights_digest"] in client.uploads  # the Hub's own name for the file
     assert "license: mit" in files["README.md"].decode()
     assert same(LAFPPolicy.from_pretrained(NAME), policy)
-    assert run_inspect([NAME]) == 0
+    assert lafp(["inspect", NAME]) == 0
     assert capsys.readouterr().out.endswith("sound\n")
 
 
@@ -86,7 +87,7 @@ def test_a_private_one_needs_the_token(client: Hub, policy: LAFPPolicy, monkeypa
     for read in (  # the first as LeRobot's commands do
         PreTrainedConfig.from_pretrained,
         lambda name: LAFPPolicy.from_pretrained(name, config=policy.config),
-        lambda name: run_inspect([name]),
+        inspect_checkpoint,
     ):
         with pytest.raises((FileNotFoundError, UserError), match=f"{NAME}.* log in with `hf auth login`"):
             read(NAME)

@@ -63,7 +63,7 @@ def interrupted(process: subprocess.Popen[str]) -> str:
 
 def test_lerobots_client_moves_the_arm(so100: Trained, arm: SimArm, tmp_path: Path) -> None:
     port = free_port()
-    serve = [sys.executable, "-m", "lerobot_lafp.cli.main", "serve", f"--port={port}", f"--fps={FPS}"]
+    serve = [sys.executable, "-m", "lerobot_lafp.cli", "serve", f"--port={port}", f"--fps={FPS}"]
     client = [
         *(sys.executable, "-c", CLIENT),
         f"--server_address=127.0.0.1:{port}",
@@ -99,7 +99,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with started([sys.executable, "-m", "lerobot_lafp.cli.main", "serve", f"--port={port}"], tmp_path) as server:
+        with started([sys.executable, "-m", "lerobot_lafp.cli", "serve", f"--port={port}"], tmp_path) as server:
             _, said = server.communicate(timeout=300)
     assert server.returncode == 1
     assert f"127.0.0.1:{port} cannot be listened to" in said

@@ -126,13 +126,10 @@ def test_stage_1_alone_on_video(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--dataset.repo_id=a/b"], "--policy.path"),
         (["--policy.path=nowhere", "--dataset.repo_id=a/b"], "nowhere does not exist"),
         (["--policy.path={data}", "--dataset.repo_id=a/b"], "holds no checkpoint"),
         (["--policy.path={checkpoint}", "--dataset.repo_id=a/b", "--dataset.root=/no"], "/no holds no LeRobotDataset"),
-        (["--policy.path={checkpoint}", "--dataset.repo_id=a/b", "--frames=3"], "unrecognized arguments: --frames=3"),
         (["--policy.path={checkpoint}", "--dataset.repo_id=a/b", "--max_frames=0"], "--max_frames must be at least 1"),
-        (["--policy.path={checkpoint}", "--dataset.repo_id=a/b", "--seed=x"], "invalid int value: 'x'"),
         (["--policy.path={checkpoint}", "--dataset.repo_id=a/b", "--modes=/no.json"], "cannot be read as JSON"),
         (["--policy.path={checkpoint}", "--dataset.repo_id=a/b", "--modes={not_a_list}"], "must be a list"),
         (
@@ -184,13 +181,6 @@ def test_checkpoints_without_latents(
         checkpoint = make_checkpoint(STATE, **options)
         assert main(command(checkpoint, two_way, tmp_path / "out")) == 1
         assert says in capsys.readouterr().err
-
-
-def test_help_names_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["help"]) == 0
-    assert "lafp probe" in capsys.readouterr().out
-    assert main(["probe", "--help"]) == 0
-    assert "--modes" in capsys.readouterr().out
 
 
 # --- Collecting -------------------------------------------------------------------------------------------------

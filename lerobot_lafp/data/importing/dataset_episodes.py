@@ -65,7 +65,7 @@ def _metadata(repo_id: str, root: Path) -> LeRobotDatasetMetadata:
     return LeRobotDatasetMetadata(repo_id, root=root)
 
 
-def _episodes(given: str) -> list[DatasetEpisode]:
+def episodes_of(given: str) -> list[DatasetEpisode]:
     """Every episode of the dataset that ``given`` names, as ``NAME[,CAMERA]``."""
     name, _, wanted = given.partition(",")
     folder = Path(name)

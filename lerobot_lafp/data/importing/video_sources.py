@@ -70,7 +70,7 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(place) / file for file in files if Path(file).suffix.lower() in SUFFIXES)
 
 
-def _tasks(files: dict[str, Path], given: str | None) -> dict[str, str]:
+def tasks_of(files: dict[str, Path], given: str | None) -> dict[str, str]:
     """Task of each file."""
     if given is None:
         return dict.fromkeys(files, "")

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
 
-from lerobot_lafp.cli import check as command
 from lerobot_lafp.cli.main import main
 from lerobot_lafp.configuration_lafp import LAFPConfig
 from lerobot_lafp.data.importing import importer as importing
 from lerobot_lafp.data.opening import load_dataset
+from lerobot_lafp.data.validation import check as checking
 from lerobot_lafp.data.validation.soundness import Depth, look_over
 from lerobot_lafp.runs.stages import train_stages
 from lerobot_lafp.runs.trainings import last_checkpoint, train
@@ -216,8 +216,8 @@ def test_a_dataset_of_the_hub_is_looked_at_even_if_lerobot_cannot_open_it(
     filmed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (filmed / VIDEO.format(1)).unlink()
-    monkeypatch.setattr(command, "LeRobotDatasetMetadata", lambda name: LeRobotDatasetMetadata(name, root=filmed))
-    monkeypatch.setattr(command, "LeRobotDataset", lambda name: LeRobotDataset(name, root=filmed))
+    monkeypatch.setattr(checking, "LeRobotDatasetMetadata", lambda name: LeRobotDatasetMetadata(name, root=filmed))
+    monkeypatch.setattr(checking, "LeRobotDataset", lambda name: LeRobotDataset(name, root=filmed))
     status = main(["check", "me/filmed"])
     assert status == 1
     assert f"{VIDEO.format(1)} is not there (episode 1)" in capsys.readouterr().out

@@ -11,9 +11,10 @@ import torch
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.utils.constants import ACTION
 
-from lerobot_lafp import LAFPConfig, LAFPPolicy
+from lerobot_lafp import LAFPPolicy
 from lerobot_lafp.options.constants import CHECKPOINT_FORMAT
 
+from ..building import lafp
 from ..conftest import ACTION_DIM, ENV_STATE, FEATURES, STATE, TINY
 
 FROZEN = Path(__file__).parent / "frozen"
@@ -37,7 +38,7 @@ def test_it_acts_as_it_did(number: int) -> None:
 def freeze(folder: Path) -> None:
     """A tiny policy that was trained for a few steps in a joint run, with what it does at three observations."""
     torch.manual_seed(0)
-    config = LAFPConfig(**TINY, relative_actions=True, decoder_observation=True)
+    config = lafp(**TINY, relative_actions=True, decoder_observes="tokens")
     config.input_features = {key: FEATURES[key] for key in (STATE, ENV_STATE)}
     config.output_features = {ACTION: PolicyFeature(FeatureType.ACTION, (ACTION_DIM,))}
     policy = LAFPPolicy(config)

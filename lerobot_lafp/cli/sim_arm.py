@@ -38,8 +38,8 @@ def sim_arm(
     from ..simulators.so100.emulation import emulated_arm
 
     with emulated_arm(port, calibration, seed, log) as (arm, instructions):
-        print(f"{instructions}\nCtrl-C ends it.", flush=True)
         try:
+            print(f"{instructions}\nCtrl-C ends it.", flush=True)
             threading.Event().wait()
         except KeyboardInterrupt:
             done = arm.task.rollouts

@@ -47,6 +47,9 @@ class SimBus:
         self.lock = threading.RLock()
         #: (time, servo, goal position in steps), in the order they came over the wire.
         self.goals: deque[tuple[float, int, int]] = deque(maxlen=REMEMBERED)
+        #: Bytes that came over the wire and were dealt with, and bytes that went.
+        self.received = self.sent = 0
+        self._late: list[tuple[float, bytes]] = []  # answers on hold, and when each of them is due
         self._ends: tuple[int, int] | None = None  # our end of the pseudo-terminal, the driver's end
         self._back_at: float | None = None
         self._stop = threading.Event()
@@ -105,22 +108,27 @@ class SimBus:
                 self.faults.add(fault, now)
 
     def mend(self) -> None:
-        """End all faults."""
+        """End all faults; answers that are late by now never come."""
         with self.lock:
             self.faults.clear()
+            self._late.clear()
             for servo in self.servos:
                 servo.error = ErrorFlag.NONE
             if self._ends is None:
                 self._plug()
 
     def advance(self) -> float:
-        """Move the shafts up to now, which it returns."""
+        """Move the shafts up to now, which it returns; late answers go when they are due."""
         with self.lock:
             now = self.clock()
             for servo in self.servos:
                 servo.advance(now - self._moved)
             self._moved = now
             self.on_tick(now)
+            due = [answer for at, answer in self._late if at <= now]
+            self._late = [(at, answer) for at, answer in self._late if at > now]
+            for answer in due:
+                self._send(answer)
             return now
 
     def _those(self, ids: Sequence[int]) -> list[Servo]:
@@ -142,6 +150,7 @@ class SimBus:
         for end in self._ends:
             os.close(end)
         self._ends = None
+        self._late.clear()
         if self.link is not None:
             self.link.unlink(missing_ok=True)
 
@@ -163,20 +172,22 @@ class SimBus:
             except (OSError, ValueError):  # unplugged in between
                 continue
             for packet in reader.feed(data):
-                self._answer(packet, ours)
+                self._answer(packet)
+            self.received += len(data)
 
-    def _answer(self, packet: Packet, ours: int) -> None:
+    def _answer(self, packet: Packet) -> None:
         with self.lock:
-            self.advance()
-            answers = self._handle(packet)
-        for servo, answer in answers:
-            with self.lock:
-                answer, late = self.faults.spoil(answer, servo, self.clock())
-            if late:
-                time.sleep(late)
-            with self.lock:
-                if answer and self._ends is not None and self._ends[0] == ours:
-                    os.write(ours, answer)
+            now = self.advance()
+            for servo, answer in self._handle(packet):
+                answer, late = self.faults.spoil(answer, servo, now)
+                if late:
+                    self._late.append((now + late, answer))
+                else:
+                    self._send(answer)
+
+    def _send(self, answer: bytes) -> None:
+        if answer and self._ends is not None:
+            self.sent += os.write(self._ends[0], answer)
 
     def _handle(self, packet: Packet) -> list[tuple[int, bytes]]:
         """What each servo answers to an instruction, in their order on the wire."""

@@ -14,6 +14,9 @@ from typing import Any
 from .arm import SimArm
 from .faults import Fault
 
+#: Seconds within which a server stops.
+STOP_WITHIN = 0.02
+
 
 def socket_of(port: str | Path) -> Path:
     return Path(f"{port}.control")
@@ -34,7 +37,9 @@ class ControlServer:
         self._server = socketserver.ThreadingUnixStreamServer(str(path), Handler)
         self._server.daemon_threads = True
         os.chmod(path, 0o600)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="sim-arm control", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(STOP_WITHIN,), name="sim-arm control", daemon=True
+        )
 
     def __enter__(self) -> "ControlServer":
         self._thread.start()

@@ -5,6 +5,7 @@ both at once. What averages them does neither.
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -38,14 +39,20 @@ class Way:
 
 
 class SimArmTeleoperator(Teleoperator):
-    """Commands joint positions as `so100_follower` takes them: degrees, and per cent for the gripper."""
+    """Commands joint positions as `so100_follower` takes them: degrees, and per cent for the gripper.
+
+    Args:
+        config: Which arm, and how fast.
+        clock: Seconds. Default: the computer's.
+    """
 
     config_class = SimArmTeleoperatorConfig
     name = "sim_arm"
 
-    def __init__(self, config: SimArmTeleoperatorConfig) -> None:
+    def __init__(self, config: SimArmTeleoperatorConfig, clock: Callable[[], float] | None = None) -> None:
         super().__init__(config)
         self.config = config
+        self.clock = clock or time.perf_counter
         self._random = np.random.default_rng(config.seed)
         self._arm: ControlClient | None = None
         self._target: list[float] | None = None
@@ -90,7 +97,7 @@ class SimArmTeleoperator(Teleoperator):
         if self._arm is None:
             raise DeviceNotConnectedError(f"{self} is not connected: connect() it first.")
         state = self._arm.ask("state")
-        now = time.perf_counter()
+        now = self.clock()
         if state["target"] != self._target:
             self._target, self._began = state["target"], now
             pose = np.array(state["degrees"][:5])

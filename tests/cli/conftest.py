@@ -1,6 +1,7 @@
 """Tiny datasets, and LeRobot's own commands run on them."""
 
 import json
+import multiprocessing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,14 @@ from lerobot.datasets import LeRobotDataset
 from safetensors.torch import load_file
 
 from lerobot_lafp.errors import UserError
+from lerobot_lafp.runs import commands
 from lerobot_lafp.runs.commands import run_command
 from lerobot_lafp.runs.trainings import last_checkpoint, train
 from lerobot_lafp.simulators.so100.arm import CALIBRATION, SimArm
 from lerobot_lafp.simulators.so100.control import ControlServer, socket_of
 from lerobot_lafp.simulators.two_way.demonstrator import write_demonstrations
 
-from ..garbage import no_garbage_collection
+from ..simulated_time import CommandInTime, SimulatedTime, drive_in, shared
 from .so100 import Trained, demonstrate
 
 #: A policy that trains in seconds.
@@ -157,8 +159,26 @@ def so100(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return Trained(last_checkpoint(folder / "run"), calibration)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _leave_no_process() -> Iterator[None]:
+    """Python would wait for one that hangs."""
+    yield
+    for child in multiprocessing.active_children():
+        child.kill()
+
+
 @pytest.fixture
-def arm(tmp_path: Path) -> Iterator[SimArm]:
+def simulated_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedTime]:
+    """Drivers in this process live in it, and so do LeRobot's commands as `run_command` starts them."""
+    time = SimulatedTime()
+    drive_in(time, monkeypatch.setattr)
+    with shared(time) as address:
+        monkeypatch.setattr(commands, "_call_main", CommandInTime(address))
+        yield time
+
+
+@pytest.fixture
+def arm(simulated_time: SimulatedTime, tmp_path: Path) -> Iterator[SimArm]:
     """An emulated arm, and what answers to its camera."""
-    with no_garbage_collection(), SimArm(tmp_path / "arm") as arm, ControlServer(arm, socket_of(tmp_path / "arm")):
+    with simulated_time.arm(tmp_path / "arm") as arm, ControlServer(arm, socket_of(tmp_path / "arm")):
         yield arm

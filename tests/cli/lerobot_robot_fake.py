@@ -1,8 +1,9 @@
 """A robot of two joints without hardware, and `lerobot-rollout` on it: ``python lerobot_robot_fake.py <options>``.
 
-The joints move to what is commanded, and every command is printed.
+The joints move to what is commanded, and every command is printed. No time passes but what LeRobot sleeps.
 """
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +53,17 @@ class Fake(Robot):
         self.is_connected = False
 
 
+class Clock:
+    now = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
 if __name__ == "__main__":
+    clock = Clock()
+    time.sleep, time.perf_counter = clock.sleep, lambda: clock.now  # type: ignore[assignment]
+
     from lerobot.scripts.lerobot_rollout import main
 
     main()

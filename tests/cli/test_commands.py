@@ -30,7 +30,6 @@ def test_installed_command_finds_the_policy(two_way: Data, tmp_path: Path) -> No
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert load_file(last_checkpoint(tmp_path / "run") / "model.safetensors")["stage_steps"].tolist()[:2] == [2, 2]

@@ -25,6 +25,8 @@ from .conftest import SHORT, TINY
 from .hub_server import TOKEN, Hub, serving
 
 NAME = "me/lafp_pick"
+#: Seconds that a client waits for an answer.
+HANGS = 900
 
 
 @pytest.fixture
@@ -40,6 +42,8 @@ def client(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    for patience in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
+        monkeypatch.setattr(constants, patience, HANGS)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     return hub
 
@@ -108,7 +112,9 @@ def test_what_is_not_there_is_named() -> None:
                 read(name)
 
 
-def test_a_hub_that_is_out_of_order(client: Hub, policy: LAFPPolicy) -> None:
+def test_a_hub_that_is_out_of_order(client: Hub, policy: LAFPPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []  # between one try of the client's and the next
+    monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=waits.append))
     push(policy)
     client.fail = lambda method, path: 503
     for read in (PreTrainedConfig.from_pretrained, LAFPPolicy.from_pretrained):
@@ -118,6 +124,7 @@ def test_a_hub_that_is_out_of_order(client: Hub, policy: LAFPPolicy) -> None:
     pulled = LAFPPolicy.from_pretrained(NAME)
     client.fail = lambda method, path: 503  # from now on the cache serves
     assert same(LAFPPolicy.from_pretrained(NAME), pulled)
+    assert waits
 
 
 def test_a_download_that_is_cut_off_goes_on(client: Hub, policy: LAFPPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,6 +204,8 @@ def test_lerobots_own_commands_push_and_pull(hub: Hub, two_way: Any, tmp_path: P
         "HF_HOME": str(tmp_path / "home"),
         "HF_TOKEN": TOKEN,
         "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_ETAG_TIMEOUT": str(HANGS),
+        "HF_HUB_DOWNLOAD_TIMEOUT": str(HANGS),
     }
     environment.pop("HF_HUB_OFFLINE", None)
     done = subprocess.run(

@@ -1,26 +1,82 @@
-"""A training that ends at any moment goes on from a whole checkpoint, and ends where it would have ended."""
+"""A training that ends at any moment goes on from a whole checkpoint, and ends where it would have ended.
 
-import multiprocessing
+What ends it happens right before one of its own file operations, so at the same moment on every machine.
+"""
+
 import os
-import random
 import resource
 import signal
 import sys
-import threading
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lerobot_lafp import LAFPPolicy
 from lerobot_lafp.checkpoint.inspection import inspect
 from lerobot_lafp.errors import UserError
+from lerobot_lafp.runs import commands
 from lerobot_lafp.runs.trainings import RunState, last_checkpoint, run_state, train
 
 from .conftest import SHORT, TINY, Data, assert_same_weights
 
 STEPS = 12
+#: Operations as Python audits them, each with what it is about; of every checkpoint another one.
+MOMENTS = (
+    ("open", "000001/pretrained_model/.saving/config.json"),
+    ("open", "000001/training_state/training_step.json"),
+    ("os.symlink", "last"),  # the first checkpoint is whole
+    ("os.rename", "000003/pretrained_model/.saving/model.safetensors"),
+    ("os.rename", "000004/pretrained_model/.saving/config.json"),  # its weights are there
+    ("open", "000005/training_state/optimizer_param_groups.json"),
+    ("open", "000006/training_state/scheduler_state.json"),  # the last file of a checkpoint
+    ("os.remove", "last"),
+    ("os.symlink", "last"),  # a link there was is gone
+    ("os.mkdir", "000009"),
+)
+
+
+@dataclass(frozen=True)
+class Meets:
+    """In place of `lerobot_lafp.runs.commands._call_main`: ``what`` happens to the process before an operation.
+
+    A file that was to be written is there by then, empty.
+    """
+
+    operation: str
+    path: Path
+    what: Callable[[], None]
+
+    def __call__(self, command: str, arguments: list[str], log: Path | None) -> None:
+        met = False
+
+        def audit(operation: str, details: tuple[Any, ...]) -> None:
+            nonlocal met
+            about = details[1 if operation == "os.symlink" else 0] if details else None
+            if met or operation != self.operation or str(about) != str(self.path):
+                return
+            if operation == "open":
+                if "w" not in str(details[1]):
+                    return
+                met = True
+                self.path.touch()
+            met = True
+            self.what()
+
+        sys.addaudithook(audit)
+        commands._call_main(command, arguments, log)
+
+
+def be_killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def write_no_more_than(size: int) -> None:
+    """As on a full disk: no file may be larger."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def arguments(data: Data, steps: int) -> list[str]:
@@ -28,31 +84,13 @@ def arguments(data: Data, steps: int) -> list[str]:
     return ["--policy.type=lafp", *data.arguments, labels, *TINY, *SHORT, f"--steps={steps}", "--save_freq=1"]
 
 
-def train_and_meet(
-    output: Path, options: list[str], checkpoints: int, delay: float, meet: Callable[[int], object]
-) -> str:
-    """A training to whose process ``meet`` happens, ``delay`` seconds after it began on its checkpoint number
-    ``checkpoints``; returns how it failed."""
-    failed = []
-
-    def run() -> None:
-        try:
+def train_and_meet(output: Path, options: list[str], operation: str, path: str, what: Callable[[], None]) -> str:
+    """A training that ``what`` happens to right before an operation on ``path``, of its checkpoints; its failure."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commands, "_call_main", Meets(operation, output / "checkpoints" / path, what))
+        with pytest.raises(UserError) as failed:
             train(output, options)
-        except UserError as error:
-            failed.append(str(error))
-
-    before = set(multiprocessing.active_children())
-    thread = threading.Thread(target=run)
-    thread.start()
-    while thread.is_alive() and len(list((output / "checkpoints").glob("0*"))) < checkpoints:
-        time.sleep(0.002)
-    time.sleep(delay)
-    for child in set(multiprocessing.active_children()) - before:
-        assert child.pid is not None
-        meet(child.pid)
-    thread.join()
-    assert failed, "the training ended before that"
-    return failed[0]
+    return str(failed.value)
 
 
 def assert_goes_on(output: Path) -> None:
@@ -69,15 +107,12 @@ def uninterrupted(two_way: Data, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return output
 
 
-@pytest.mark.timeout(600)
 def test_killed_again_and_again(
     two_way: Data, uninterrupted: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     options, output = arguments(two_way, STEPS), tmp_path / "killed"
-    draw = random.Random(0)
-    for checkpoints in (0, 1, 3, 5, 8):
-        delay = draw.uniform(0.0, 0.2) + (1.0 if checkpoints == 0 else 0.0)
-        train_and_meet(output, options, checkpoints, delay, lambda process: os.kill(process, signal.SIGKILL))
+    for operation, path in MOMENTS:
+        assert "failed with status -9" in train_and_meet(output, options, operation, path, be_killed)
         assert_goes_on(output)
     train(output, options)
     assert "interrupted before, resumed" in capfd.readouterr().out
@@ -85,16 +120,11 @@ def test_killed_again_and_again(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the files of another process")
-@pytest.mark.timeout(600)
 def test_a_disk_that_is_full(two_way: Data, uninterrupted: Path, tmp_path: Path) -> None:
-    """As good as: from its fourth checkpoint on no file of the process may be as large as the weights."""
+    """As good as: from its fifth checkpoint on no file of the process may be as large as the weights."""
     options, output = arguments(two_way, STEPS), tmp_path / "full"
-    most = (last_checkpoint(uninterrupted) / "model.safetensors").stat().st_size // 2
-
-    def fill(process: int) -> None:
-        resource.prlimit(process, resource.RLIMIT_FSIZE, (most, most))
-
-    assert "failed with status 1" in train_and_meet(output, options, 4, 0.0, fill)
+    fill = partial(write_no_more_than, (last_checkpoint(uninterrupted) / "model.safetensors").stat().st_size // 2)
+    assert "failed with status 1" in train_and_meet(output, options, "os.mkdir", "000005", fill)
     assert RunState.INTERRUPTED is run_state(output)
     assert_goes_on(output)
     train(output, options)

@@ -15,7 +15,7 @@ from lerobot_lafp.simulators.so100.arm import CALIBRATION, SimArm
 from lerobot_lafp.simulators.so100.kinematics import JOINTS
 
 from ..metamorphic import ACTION, FPS, STATE, Data, commands, demonstrations, frames_of
-from ..patient_driver import PATIENTLY
+from ..simulated_time import SimulatedTime
 from .conftest import SHORT, TINY, Finished, assert_same_weights
 
 Run = Callable[..., Finished]
@@ -50,7 +50,9 @@ def degrees(arm: SimArm, servo: int) -> np.ndarray:
     return (goals - (of["range_min"] + of["range_max"]) / 2) * 360 / 4095
 
 
-def test_joints_in_another_order(train: Callable[..., Path], run: Run, tmp_path: Path) -> None:
+def test_joints_in_another_order(
+    train: Callable[..., Path], run: Run, simulated_time: SimulatedTime, tmp_path: Path
+) -> None:
     share = np.linspace(0, 1, 24)[:, None]
     place = np.array([low for low, _ in SPANS]) + 10 * share
     names = [f"{joint}.pos" for joint in JOINTS]
@@ -69,7 +71,7 @@ def test_joints_in_another_order(train: Callable[..., Path], run: Run, tmp_path:
         (train("of_alphabetical", second, "--policy.type=lafp", *TINY), None),
         (trained, f"--policy.action_names={wrong}"),
     ):
-        with SimArm(tmp_path / "arm") as arm:
+        with simulated_time.arm(tmp_path / "arm") as arm:
             done = run(
                 "lerobot-rollout",
                 goes_on(output),
@@ -83,7 +85,6 @@ def test_joints_in_another_order(train: Callable[..., Path], run: Run, tmp_path:
                 "--play_sounds=false",
                 "--return_to_initial_position=false",
                 "--policy.limits=false",  # the arm does not start where the demonstrations are
-                PATIENTLY,
                 *([] if renamed is None else [renamed]),
             )
             if renamed is not None:

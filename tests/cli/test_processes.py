@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from .conftest import SHORT, TINY, Data, assert_same_weights
 
 PROCESSES = 2
@@ -23,7 +21,6 @@ def train(*arguments: str) -> str:
     return done.stderr
 
 
-@pytest.mark.timeout(600)
 def test_two_processes_train_and_go_on(two_way: Data, tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     labels = "--policy.labeled_episodes=[0,1]"

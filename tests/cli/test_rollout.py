@@ -41,9 +41,8 @@ def test_rollout_commands_the_robot(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     commands = [line for line in done.stdout.splitlines() if line.startswith("command")]
-    assert len(commands) >= 8, done.stdout[-1000:]
+    assert len(commands) in (20, 21), done.stdout[-1000:]
     assert len(set(commands)) > 1

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,13 +14,15 @@ import pytest
 from lerobot_lafp.cli.main import main as lafp
 from lerobot_lafp.simulators.so100.arm import SimArm
 
+from ..simulated_time import MachineTime, shared
 from .so100 import FPS, Trained, assert_within_limits, robot_options
 
-#: LeRobot's client with a patient driver.
+#: LeRobot's client, whose driver waits as long as the emulated arm has something to say. First argument: whose time.
 CLIENT = f"""
 import runpy, sys
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
-import tests.patient_driver
+from tests.simulated_time import TimeElsewhere, drive_in
+drive_in(TimeElsewhere(sys.argv.pop(1)), setattr)
 runpy.run_module("lerobot.async_inference.robot_client", run_name="__main__", alter_sys=True)
 """
 
@@ -46,26 +48,35 @@ def started(command: list[str], folder: Path) -> Iterator[subprocess.Popen[str]]
             process.kill()
 
 
-def wait_until_it_listens(port: int, server: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 300
-    while time.monotonic() < end and server.poll() is None:
-        with socket.socket() as probe:
-            if not probe.connect_ex(("127.0.0.1", port)):
-                return
-        time.sleep(0.2)
+def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Or until the process has ended."""
+    while not happened() and process.poll() is None:
+        time.sleep(0.1)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return not probe.connect_ex(("127.0.0.1", port))
 
 
 def interrupted(process: subprocess.Popen[str]) -> str:
     """What it said until it ended."""
     process.send_signal(signal.SIGINT)
-    return process.communicate(timeout=60)[1]
+    return process.communicate()[1]
 
 
-def test_lerobots_client_moves_the_arm(so100: Trained, arm: SimArm, tmp_path: Path) -> None:
+@pytest.fixture
+def simulated_time() -> MachineTime:
+    """Server and client each live in the machine's."""
+    return MachineTime()
+
+
+def test_lerobots_client_moves_the_arm(
+    so100: Trained, simulated_time: MachineTime, arm: SimArm, tmp_path: Path
+) -> None:
     port = free_port()
     serve = [sys.executable, "-m", "lerobot_lafp.cli", "serve", f"--port={port}", f"--fps={FPS}"]
     client = [
-        *(sys.executable, "-c", CLIENT),
         f"--server_address=127.0.0.1:{port}",
         "--policy_type=lafp",
         f"--pretrained_name_or_path={so100.checkpoint}",
@@ -73,12 +84,10 @@ def test_lerobots_client_moves_the_arm(so100: Trained, arm: SimArm, tmp_path: Pa
         f"--fps={FPS}",
         *robot_options(so100, arm),
     ]
-    with started(serve, tmp_path) as server:
-        wait_until_it_listens(port, server)
-        with started(client, tmp_path) as robot:
-            end = time.monotonic() + 300  # it imports LeRobot first
-            while len(arm.bus.goals) < 6 * 2 * FPS and time.monotonic() < end and robot.poll() is None:
-                time.sleep(0.1)
+    with started(serve, tmp_path) as server, shared(simulated_time) as address:
+        wait_until(lambda: listens(port), server)
+        with started([sys.executable, "-c", CLIENT, address, *client], tmp_path) as robot:
+            wait_until(lambda: len(arm.bus.goals) >= 6 * 2 * FPS, robot)
             said = interrupted(robot)
         served = interrupted(server)
     assert len(arm.bus.goals) >= 6 * 2 * FPS, said[-2000:] + served[-2000:]
@@ -100,6 +109,6 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with started([sys.executable, "-m", "lerobot_lafp.cli", "serve", f"--port={port}"], tmp_path) as server:
-            _, said = server.communicate(timeout=300)
+            _, said = server.communicate()
     assert server.returncode == 1
     assert f"127.0.0.1:{port} cannot be listened to" in said

@@ -1,8 +1,7 @@
 """`lerobot-rollout` of a LAFP checkpoint with LeRobot's own driver, every byte over the emulated arm's port."""
 
 import json
-import threading
-import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +15,7 @@ from lerobot_lafp.simulators.so100.arm import CALIBRATION, SimArm
 from lerobot_lafp.simulators.so100.demonstrations import TASK
 from lerobot_lafp.simulators.so100.faults import Fault
 
-from ..garbage import no_garbage_collection
-from ..patient_driver import PATIENCE_MS, PATIENTLY
+from ..simulated_time import SimulatedTime
 from .conftest import SHORT, TINY, Finished
 from .so100 import FPS, Trained, assert_within_limits, robot_options
 
@@ -28,7 +26,7 @@ def options(so100: Trained, arm: SimArm, *more: str, robot: str = "so100_followe
     """LeRobot's own way back to where the arm began is no command of the policy's, and left out."""
     path, rate, stay = f"--policy.path={so100.checkpoint}", f"--fps={FPS}", "--return_to_initial_position=false"
     robot_of = robot_options(so100, arm, robot)
-    return [path, *robot_of, rate, stay, "--device=cpu", "--play_sounds=false", PATIENTLY, *more]
+    return [path, *robot_of, rate, stay, "--device=cpu", "--play_sounds=false", *more]
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +56,13 @@ def bimanual(so100: Trained, tmp_path_factory: pytest.TempPathFactory) -> Traine
 def test_a_rollout_moves_the_arm_within_its_limits(so100: Trained, arm: SimArm, run: Run) -> None:
     done = run("lerobot-rollout", *options(so100, arm, "--duration=3"))
     assert done.ok, done.output[-3000:]
-    assert len(arm.bus.goals) > 6 * FPS
+    assert len(arm.bus.goals) >= 6 * 3 * FPS
     assert_within_limits(so100, arm)
     assert not any(servo["Torque_Enable"] for servo in arm.servos)
 
 
-def test_two_arms_at_once(bimanual: Trained, tmp_path: Path, run: Run) -> None:
-    with no_garbage_collection(), SimArm(tmp_path / "left") as left, SimArm(tmp_path / "right") as right:
+def test_two_arms_at_once(bimanual: Trained, simulated_time: SimulatedTime, tmp_path: Path, run: Run) -> None:
+    with simulated_time.arm(tmp_path / "left") as left, simulated_time.arm(tmp_path / "right") as right:
         done = run(
             "lerobot-rollout",
             f"--policy.path={bimanual.checkpoint}",
@@ -77,11 +75,10 @@ def test_two_arms_at_once(bimanual: Trained, tmp_path: Path, run: Run) -> None:
             f"--fps={FPS}",
             "--duration=3",
             "--play_sounds=false",
-            PATIENTLY,
         )
         assert done.ok, done.output[-3000:]
         for arm in (left, right):
-            assert len(arm.bus.goals) > 6 * FPS
+            assert len(arm.bus.goals) >= 6 * 3 * FPS
             assert len({goal for _, servo, goal in arm.bus.goals if servo == 1}) > 1
             assert not any(servo["Torque_Enable"] for servo in arm.servos)
 
@@ -92,13 +89,15 @@ def test_real_time_chunks_are_no_jumps(so100: Trained, arm: SimArm, run: Run) ->
         *options(so100, arm, "--duration=5", "--inference.type=rtc", robot="so101_follower"),
     )
     assert done.ok, done.output[-3000:]
-    assert len(arm.bus.goals) > 6 * FPS
+    assert len(arm.bus.goals) > 6 * 4 * FPS
     assert len({goal for _, servo, goal in arm.bus.goals if servo == 1}) > 1
     assert_within_limits(so100, arm, changes=True)
 
 
 @pytest.mark.parametrize("strategy", ["episodic", "sentry"])
-def test_rollouts_that_record(strategy: str, so100: Trained, arm: SimArm, run: Run, tmp_path: Path) -> None:
+def test_rollouts_that_record(
+    strategy: str, so100: Trained, arm: SimArm, simulated_time: SimulatedTime, run: Run, tmp_path: Path
+) -> None:
     done = run(
         "lerobot-rollout",
         *options(so100, arm, f"--strategy.type={strategy}", "--duration=3"),
@@ -117,7 +116,7 @@ def test_rollouts_that_record(strategy: str, so100: Trained, arm: SimArm, run: R
     assert recorded.num_episodes == (2 if strategy == "episodic" else 1)
     assert_within_limits(so100, arm, goes_home=True)
     if strategy == "episodic":
-        time.sleep(0.5)
+        simulated_time.sleep(0.5)
         assert len(arm.task.rollouts) == 2, "a target for every episode"
 
 
@@ -125,7 +124,7 @@ def test_rollouts_that_record(strategy: str, so100: Trained, arm: SimArm, run: R
     ("fault", "message"),
     [
         (Fault("silence", servos=(3,)), "There is no status packet"),
-        (Fault("late", amount=3 * PATIENCE_MS / 1000), "status packet"),
+        (Fault("late", amount=0.2), "status packet"),
         (Fault("flip", amount=1.0), "status packet"),
         (Fault("overload"), "does not follow its commands"),
         (Fault("unplug"), "Input/output error"),
@@ -134,26 +133,21 @@ def test_rollouts_that_record(strategy: str, so100: Trained, arm: SimArm, run: R
     ids=lambda value: value.kind if isinstance(value, Fault) else "",
 )
 def test_a_fault_ends_the_rollout(fault: Fault, message: str, so100: Trained, arm: SimArm, run: Run) -> None:
-    over, struck = threading.Event(), threading.Event()
+    class Goals(deque[tuple[float, int, int]]):
+        """The fault happens with the fourth command."""
 
-    def strike() -> None:
-        while not over.wait(0.01):
-            if len(arm.bus.goals) >= 6 * 4:
+        def append(self, goal: tuple[float, int, int]) -> None:
+            super().append(goal)
+            if len(self) == 6 * 4:
                 arm.bus.inject(fault)
-                struck.set()
-                return
 
-    striking = threading.Thread(target=strike, daemon=True)
-    striking.start()
+    arm.bus.goals = Goals()
     done = run("lerobot-rollout", *options(so100, arm, "--duration=20"))
-    over.set()
-    striking.join()
-    assert struck.is_set(), done.output[-3000:]
+    assert len(arm.bus.goals) >= 6 * 4, done.output[-3000:]
     assert not done.ok
     assert message in done.output
     assert_within_limits(so100, arm)
     arm.bus.mend()
-    time.sleep(4 * PATIENCE_MS / 1000)  # until late answers are over
     robot = SO100Follower(SO100FollowerConfig(id="sim", port=arm.bus.port, calibration_dir=so100.calibration.parent))
     robot.connect()  # the port is free again
     robot.disconnect()

@@ -1,7 +1,6 @@
-"""LeRobot's driver, unmodified but for its patience, against the emulated arm, over a pseudo-terminal."""
+"""LeRobot's driver, unmodified but for its clock, against the emulated arm, over a pseudo-terminal."""
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,12 +17,12 @@ from lerobot_lafp.simulators.so100.faults import Fault
 from lerobot_lafp.simulators.so100.kinematics import JOINTS
 from lerobot_lafp.simulators.so100.servo import Servo
 
-from ...patient_driver import PATIENCE_MS
+from ...simulated_time import SimulatedTime
 
 
 @pytest.fixture
-def arm(tmp_path: Path) -> Iterator[SimArm]:
-    with SimArm(tmp_path / "arm") as arm:
+def arm(time: SimulatedTime, tmp_path: Path) -> Iterator[SimArm]:
+    with time.arm(tmp_path / "arm") as arm:
         yield arm
 
 
@@ -60,7 +59,7 @@ def test_the_driver_takes_the_calibration_and_sees_the_arm_at_home(robot: SO100F
     assert _pose(robot)[:5] == pytest.approx(np.degrees(HOME)[:5], abs=0.1)
 
 
-def test_the_arm_goes_where_it_is_sent(robot: SO100Follower, arm: SimArm) -> None:
+def test_the_arm_goes_where_it_is_sent(robot: SO100Follower, arm: SimArm, time: SimulatedTime) -> None:
     goal = np.array([20.0, -30.0, 40.0, 10.0, 5.0, 50.0])
     _send(robot, goal)
     time.sleep(0.8)
@@ -68,11 +67,14 @@ def test_the_arm_goes_where_it_is_sent(robot: SO100Follower, arm: SimArm) -> Non
     assert [servo for _, servo, _ in list(arm.bus.goals)[-6:]] == [1, 2, 3, 4, 5, 6]
 
 
-def test_it_takes_time_to_get_there(robot: SO100Follower) -> None:
-    start, began = _pose(robot), time.perf_counter()
+def test_it_takes_time_to_get_there(robot: SO100Follower, time: SimulatedTime) -> None:
+    start = _pose(robot)
     _send(robot, np.array([90.0, *start[1:]]))
-    turned = abs(_pose(robot)[0] - start[0])
-    assert turned <= 270 * (time.perf_counter() - began) + 0.1  # degrees a second, at most
+    assert _pose(robot)[0] == start[0]
+    time.sleep(0.2)
+    assert 10 < _pose(robot)[0] - start[0] <= 270 * 0.2  # degrees a second, at most
+    time.sleep(0.6)
+    assert _pose(robot)[0] == pytest.approx(90, abs=0.2)
 
 
 def test_disconnecting_switches_the_torque_off(robot: SO100Follower, arm: SimArm) -> None:
@@ -81,8 +83,8 @@ def test_disconnecting_switches_the_torque_off(robot: SO100Follower, arm: SimArm
     assert not any(servo["Torque_Enable"] for servo in arm.servos)
 
 
-def test_two_arms_at_once(tmp_path: Path, calibrations: Path) -> None:
-    with SimArm(tmp_path / "left") as left, SimArm(tmp_path / "right") as right:
+def test_two_arms_at_once(time: SimulatedTime, tmp_path: Path, calibrations: Path) -> None:
+    with time.arm(tmp_path / "left") as left, time.arm(tmp_path / "right") as right:
         robot = BiSOFollower(
             BiSOFollowerConfig(
                 id="two",
@@ -101,8 +103,8 @@ def test_two_arms_at_once(tmp_path: Path, calibrations: Path) -> None:
     assert seen["right_shoulder_pan.pos"] == pytest.approx(-30, abs=0.2)
 
 
-def test_a_motor_is_found_and_given_its_id() -> None:
-    with SimBus([Servo(1)]) as bus:
+def test_a_motor_is_found_and_given_its_id(time: SimulatedTime, tmp_path: Path) -> None:
+    with time.governs(SimBus([Servo(1)], tmp_path / "motor", clock=time.now)) as bus:
         driver = FeetechMotorsBus(bus.port, {"elbow_flex": Motor(3, "sts3215", MotorNormMode.DEGREES)})
         driver.setup_motor("elbow_flex", initial_baudrate=1_000_000)
         assert driver.broadcast_ping() == {3: 777}
@@ -117,16 +119,45 @@ def test_silence_is_an_error_of_the_driver(robot: SO100Follower, arm: SimArm) ->
     robot.get_observation()
 
 
-def test_silence_ends_by_itself(robot: SO100Follower, arm: SimArm) -> None:
-    arm.bus.inject(Fault("silence", seconds=0.02))
-    time.sleep(0.05)
+def test_silence_ends_by_itself(robot: SO100Follower, arm: SimArm, time: SimulatedTime) -> None:
+    arm.bus.inject(Fault("silence", seconds=1.0))
+    with pytest.raises(ConnectionError):
+        robot.get_observation()
+    time.sleep(1.0)
     robot.get_observation()
 
 
-def test_late_answers_time_out(robot: SO100Follower, arm: SimArm) -> None:
-    arm.bus.inject(Fault("late", servos=(1,), amount=3 * PATIENCE_MS / 1000))
-    with pytest.raises(ConnectionError):
+def test_late_answers_time_out(robot: SO100Follower, arm: SimArm, time: SimulatedTime) -> None:
+    """The driver waits for 50 ms, and for as long as its bytes take."""
+    asked = time.now()
+    arm.bus.inject(Fault("late", servos=(1,), amount=0.04))
+    assert robot.bus.read("Present_Position", "shoulder_pan", normalize=False) == arm.servos[0]["Present_Position"]
+    assert time.now() == pytest.approx(asked + 0.04, abs=0.002)
+    arm.bus.mend()
+    arm.bus.inject(Fault("late", servos=(1,), amount=0.06))
+    with pytest.raises(ConnectionError, match="no status packet"):
         robot.get_observation()
+
+
+def test_a_late_answer_is_taken_for_that_to_the_next_question(
+    robot: SO100Follower, arm: SimArm, time: SimulatedTime
+) -> None:
+    arm.bus.inject(Fault("late", servos=(1,), amount=0.2, seconds=0.02))
+    with pytest.raises(ConnectionError):
+        robot.bus.read("Present_Position", "shoulder_pan", normalize=False)
+    time.sleep(0.2)
+    position = arm.servos[0]["Present_Position"]
+    assert robot.bus.read("Max_Position_Limit", "shoulder_pan", normalize=False) == position
+
+
+def test_late_answers_never_come_once_all_is_mended(robot: SO100Follower, arm: SimArm, time: SimulatedTime) -> None:
+    arm.bus.inject(Fault("late", servos=(1,), amount=0.2))
+    with pytest.raises(ConnectionError):
+        robot.bus.read("Present_Position", "shoulder_pan", normalize=False)
+    arm.bus.mend()
+    time.sleep(0.2)
+    most = CALIBRATION["shoulder_pan"]["range_max"]
+    assert robot.bus.read("Max_Position_Limit", "shoulder_pan", normalize=False) == most
 
 
 def test_flipped_bits_are_noticed_or_retried(robot: SO100Follower, arm: SimArm) -> None:

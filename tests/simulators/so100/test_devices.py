@@ -1,7 +1,6 @@
 """Camera and teleoperator of the emulated arm, made by LeRobot's factories; the questions that they ask."""
 
 import itertools
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,8 @@ from lerobot_lafp.simulators.so100.config_teleoperator import SimArmTeleoperator
 from lerobot_lafp.simulators.so100.control import ControlClient
 from lerobot_lafp.simulators.so100.kinematics import JOINTS
 from lerobot_lafp.simulators.so100.teleoperator import WAYS, SimArmTeleoperator, Way
+
+from ...simulated_time import SimulatedTime
 
 
 def test_the_camera_sees_the_arm_move_and_the_target(served: SimArm, tmp_path: Path) -> None:
@@ -65,23 +66,26 @@ def test_a_frozen_camera_shows_what_it_saw(served: SimArm, tmp_path: Path) -> No
     camera.disconnect()
 
 
-def test_the_teleoperator_goes_to_the_target(served: SimArm, tmp_path: Path) -> None:
+def test_the_teleoperator_goes_to_the_target(served: SimArm, time: SimulatedTime, tmp_path: Path) -> None:
     teleoperator = make_teleoperator_from_config(
         SimArmTeleoperatorConfig(port=str(tmp_path / "arm"), seconds=(0.1, 0.1))
     )
     assert isinstance(teleoperator, SimArmTeleoperator)
+    teleoperator.clock = time.now
     teleoperator.connect()
-    for _ in range(60):  # the arm follows its commands without a driver
+    before = served.state()["degrees"]
+    distances = []
+    for _ in range(21):  # the arm follows its commands without a driver
         action = teleoperator.get_action()
         steps = served.degrees_to_steps(np.array([action[f"{joint}.pos"] for joint in JOINTS]))
         for servo, position in zip(served.servos[:5], steps[:5], strict=True):
             servo.place(float(position))
-        with served.lock:
-            served.bus.advance()
-        if served.task.current.closest < 0.002:
-            break
+        state = served.state()
+        distances.append(float(np.linalg.norm(np.array(state["points"])[-1] - state["target"])))
+        if len(distances) == 1:
+            assert state["degrees"] == pytest.approx(before, abs=0.1)
         time.sleep(0.005)
-    assert served.task.current.closest < 0.002
+    assert distances[-1] < 0.002 < 0.02 < distances[10]
     teleoperator.disconnect()
 
 

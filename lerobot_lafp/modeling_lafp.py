@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .acting.chunk import History, as_history, predict_chunk, present, refuse_untrained, require
 from .acting.limits import SafetyGuard
-from .acting.real_time import Chunk, Continuation, continuation
+from .acting.real_time import Chunk, Prefix, find_prefix
 from .checkpoint.card import model_card, save_beside
 from .checkpoint.download import fetched
 from .checkpoint.facts import facts_of_config, facts_of_dataset, facts_of_tensors
@@ -229,15 +229,15 @@ class LAFPPolicy(PreTrainedPolicy):
         stages, batch = self._ready_to_act(batch)
         shapes = {**self.normalizer.camera_shapes, **self.normalizer.vector_shapes}
         history = as_history(batch, shapes, self.config.n_obs_steps)
-        going_on = self._going_on(prev_chunk_left_over, inference_delay or 0)
-        made = predict_chunk(stages, history, batch.get(TASK), noise, self._guard, going_on, self._rtc_options)
+        prefix = self._prefix_of(prev_chunk_left_over, inference_delay or 0)
+        made = predict_chunk(stages, history, batch.get(TASK), noise, self._guard, prefix, self._rtc_options)
         actions = made.actions
-        if going_on is not None:
-            actions[:, : going_on.committed] = going_on.left[:, : going_on.committed]
+        if prefix is not None:
+            actions[:, : prefix.committed] = prefix.left[:, : prefix.committed]
         if (guard := self._guard) is not None:
             images = {key: history[key][:, -1] for key in self.normalizer.camera_shapes}
             guard.watch(images, present(batch.get(OBS_STATE)))
-            actions = guard.chunk(actions, going_on)
+            actions = guard.chunk(actions, prefix)
         self._present = Chunk(made.z, actions)
         return self._in_their_order(actions)
 
@@ -263,13 +263,13 @@ class LAFPPolicy(PreTrainedPolicy):
         """The ``--inference.rtc.*`` of a rollout, which LeRobot hands over in the configuration."""
         return getattr(self.config, "rtc_config", None) or RTCConfig()
 
-    def _going_on(self, left_over: Tensor | None, delay: int) -> Continuation | None:
+    def _prefix_of(self, left_over: Tensor | None, delay: int) -> Prefix | None:
         """Where the present chunk is, if LeRobot's ``rtc`` inference runs and replaces chunks before their end."""
         if left_over is None or self._present is None or not self._rtc_options.enabled:
             return None
         if (order := self.config.orders.get(ACTION)) is not None:
             left_over = left_over[..., order]
-        return continuation(self._present, left_over, delay, self._rtc_options)
+        return find_prefix(self._present, left_over, delay, self._rtc_options)
 
     # --- Checkpoints ---------------------------------------------------------------------------------------
 

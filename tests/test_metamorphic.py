@@ -113,7 +113,7 @@ def one_by_one(policy: LAFPPolicy, frames: Sequence[Mapping[str, Tensor]]) -> Te
     return torch.cat([policy.select_action({k: x for k, x in frame.items() if k != ACTION}) for frame in frames])
 
 
-def going_on(policy: LAFPPolicy, frames: Sequence[Mapping[str, Tensor]]) -> Tensor:
+def prefix(policy: LAFPPolicy, frames: Sequence[Mapping[str, Tensor]]) -> Tensor:
     """A chunk that goes on from the one before, as with ``--inference.type=rtc``."""
     policy.reset()
     torch.manual_seed(7)
@@ -147,7 +147,7 @@ def test_a_robot_with_its_joints_in_another_order() -> None:
         fit(policy, root)
         frames = frames_of(root)
         policy.config.rtc_config = RTCConfig(enabled=True)
-        expected = one_by_one(policy, frames), commands(policy, frames), going_on(policy, frames)
+        expected = one_by_one(policy, frames), commands(policy, frames), prefix(policy, frames)
         order = [2, 0, 1]
         robot = {
             key: {"dtype": "float32", "shape": (3,), "names": [joints(3)[i] for i in order]} for key in own.columns
@@ -156,7 +156,7 @@ def test_a_robot_with_its_joints_in_another_order() -> None:
         shown = [{STATE: frame[STATE][:, order]} for frame in frames]
         assert torch.equal(one_by_one(policy, shown), expected[0][:, order])
         assert torch.equal(commands(policy, shown), expected[1][..., order])
-        assert torch.equal(going_on(policy, shown), expected[2][..., order])
+        assert torch.equal(prefix(policy, shown), expected[2][..., order])
         for wrong in (["shoulder.pos", "elbow.pos", "gripper.pos"], ["shoulder.pos", "elbow.pos"], [*joints(4)]):
             with pytest.raises(ValueError, match="not the same names"):
                 policy.config.match_names({ACTION: {"shape": (len(wrong),), "names": wrong}})

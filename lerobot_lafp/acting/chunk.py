@@ -12,7 +12,7 @@ from torch import Tensor
 from ..model.stages import Stages
 from ..options.constants import Stage
 from .limits import SafetyGuard
-from .real_time import Chunk, Continuation, steering
+from .real_time import Chunk, Prefix, steering
 
 
 class History:
@@ -56,7 +56,7 @@ def predict_chunk(
     tasks: Any,
     noise: Tensor | None,
     guard: SafetyGuard | None,
-    going_on: Continuation | None = None,
+    prefix: Prefix | None = None,
     real_time: RTCConfig | None = None,
 ) -> Chunk:
     """Latents and the actions that they mean.
@@ -67,7 +67,7 @@ def predict_chunk(
         tasks: See ``Stages.with_task``.
         noise: Where the flow starts, (B, L, Dz); drawn if unset.
         guard: Told how far observation and latents are from the training's.
-        going_on: Where the present chunk is, if the new one has to go on from it.
+        prefix: Where the present chunk is, if the new one has to go on from it.
         real_time: The ``--inference.rtc.*`` of the rollout.
     """
     config, policy = stages.config, stages.acting_policy
@@ -83,7 +83,7 @@ def predict_chunk(
         return decode(stages, z, origin, seen)
 
     unit = stages.action_moments().std
-    steer = steering(config.rtc_guidance, going_on, config.prediction, decoded, unit, real_time or RTCConfig())
+    steer = steering(config.rtc_guidance, prefix, config.prediction, decoded, unit, real_time or RTCConfig())
     z = policy.sample(tokens, noise, steer)
     if guard is not None:
         guard.measure(tokens, z)

@@ -20,7 +20,7 @@ from torch import Tensor
 from ..configuration_lafp import LAFPConfig
 from ..model.limits import SafetyLimits
 from ..options.names import is_motion, numbered
-from .real_time import Continuation
+from .real_time import Prefix
 
 logger = logging.getLogger(__name__)
 
@@ -155,25 +155,25 @@ class SafetyGuard:
                     f"(warned of from {FAR:g} on)"
                 )
 
-    def chunk(self, actions: Tensor, going_on: Continuation | None = None) -> Tensor:
+    def chunk(self, actions: Tensor, prefix: Prefix | None = None) -> Tensor:
         """What to send in place of a whole chunk (B, H, A), which begins now.
 
         Args:
             actions: Of the chunk.
-            going_on: Where the chunk before is, whose actions are sent until this one is there, and which this one
+            prefix: Where the chunk before is, whose actions are sent until this one is there, and which this one
                 repeats until then. When that will be is known but roughly, so for as long again the commands of both
                 are within a change of each other.
         """
-        self._last = None if going_on is None else going_on.sent
-        committed = 0 if going_on is None else going_on.committed
+        self._last = None if prefix is None else prefix.sent
+        committed = 0 if prefix is None else prefix.committed
         safe: list[Tensor] = []
         for step, action in enumerate(actions.unbind(dim=1)):
             if step < committed:
                 self._last = action
             else:
                 self._last = self.command(action)
-                if going_on is not None and 1 <= step <= min(2 * committed + LATER, going_on.left.shape[1]):
-                    sent, most = going_on.left[:, step - 1], self._change.to(self._last)
+                if prefix is not None and 1 <= step <= min(2 * committed + LATER, prefix.left.shape[1]):
+                    sent, most = prefix.left[:, step - 1], self._change.to(self._last)
                     self._last = torch.maximum(torch.minimum(self._last, sent + most), sent - most)
             safe.append(self._last)
         self._last = None  # how far the robot comes with it is not known here

@@ -33,7 +33,7 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Continuation:
+class Prefix:
     """Where the present chunk is when the next one is asked for.
 
     Attributes:
@@ -59,7 +59,7 @@ class Continuation:
         return self.present.actions[:, self.executed - 1] if self.executed else None
 
 
-def continuation(present: Chunk, left_over: Tensor, delay: int, options: RTCConfig) -> Continuation | None:
+def find_prefix(present: Chunk, left_over: Tensor, delay: int, options: RTCConfig) -> Prefix | None:
     """Find where the present chunk is, of which LeRobot tells only what is left.
 
     Args:
@@ -85,12 +85,12 @@ def continuation(present: Chunk, left_over: Tensor, delay: int, options: RTCConf
     committed = min(delay, remaining)
     agree = min(max(options.execution_horizon, committed), remaining)
     weights = RTCProcessor(options).get_prefix_weights(committed, agree, horizon)
-    return Continuation(present, executed, committed, weights.to(actions))
+    return Prefix(present, executed, committed, weights.to(actions))
 
 
 def steering(
     guidance: Guidance,
-    going_on: Continuation | None,
+    prefix: Prefix | None,
     prediction: flow.Prediction,
     decode: Callable[[Tensor], Tensor],
     unit: Tensor,
@@ -100,29 +100,29 @@ def steering(
 
     Args:
         guidance: Which way.
-        going_on: Where the present chunk is. None: there is none.
+        prefix: Where the present chunk is. None: there is none.
         prediction: What the flow's network predicts.
         decode: Latents (B, L, Dz) -> actions (B, H, A).
         unit: Deviation of each action, (A,): a difference counts in units of it.
         options: The ``--inference.rtc.*`` of the rollout.
     """
-    if going_on is None or guidance == "none":
+    if prefix is None or guidance == "none":
         return None
     if guidance == "latents":
-        return lambda predictor: towards_latents(predictor, going_on, prediction)
+        return lambda predictor: towards_latents(predictor, prefix, prediction)
     largest = options.max_guidance_weight
-    return lambda predictor: towards_actions(predictor, going_on, prediction, decode, unit, largest)
+    return lambda predictor: towards_actions(predictor, prefix, prediction, decode, unit, largest)
 
 
-def towards_latents(predictor: flow.Predictor, going_on: Continuation, prediction: flow.Prediction) -> flow.Predictor:
+def towards_latents(predictor: flow.Predictor, prefix: Prefix, prediction: flow.Prediction) -> flow.Predictor:
     """``predictor``, with the latents of the present chunk where its actions are committed."""
-    z = going_on.present.z
-    latents, horizon = z.shape[1], len(going_on.weights)
+    z = prefix.present.z
+    latents, horizon = z.shape[1], len(prefix.weights)
     frames = horizon // latents
-    committed = (torch.arange(horizon, device=z.device) < going_on.committed).to(z)
+    committed = (torch.arange(horizon, device=z.device) < prefix.committed).to(z)
     weight = reduce(committed, "(l k) -> l 1", "mean", k=frames)  # of a latent that is so in part: the part
     # Latent l of the next chunk lies where the present one's is at l + executed / k, between two of them.
-    place = torch.arange(latents, device=z.device) + going_on.executed / frames
+    place = torch.arange(latents, device=z.device) + prefix.executed / frames
     below = place.floor().long().clamp(max=latents - 1)
     above = (below + 1).clamp(max=latents - 1)
     before = torch.lerp(z[:, below], z[:, above], (place - place.floor()).to(z)[:, None])
@@ -136,7 +136,7 @@ def towards_latents(predictor: flow.Predictor, going_on: Continuation, predictio
 
 def towards_actions(
     predictor: flow.Predictor,
-    going_on: Continuation,
+    prefix: Prefix,
     prediction: flow.Prediction,
     decode: Callable[[Tensor], Tensor],
     unit: Tensor,
@@ -146,14 +146,14 @@ def towards_actions(
 
     Args:
         predictor: Of the flow.
-        going_on: Where the present chunk is.
+        prefix: Where the present chunk is.
         prediction: What the predictor predicts.
         decode: Latents (B, L, Dz) -> actions (B, H, A).
         unit: Deviation of each action, (A,): a difference counts in units of it.
         largest_weight: Of the guidance (``--inference.rtc.max_guidance_weight``).
     """
-    weights = going_on.weights[:, None]
-    left, horizon = going_on.left, len(weights)
+    weights = prefix.weights[:, None]
+    left, horizon = prefix.left, len(weights)
     wanted = torch.cat([left, left[:, -1:].expand(-1, horizon - left.shape[1], -1)], dim=1)  # where weights are zero
 
     def guided(z: Tensor, tau: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lerobot_lafp.acting import limits as module
 from lerobot_lafp.acting.limits import LATER, SafetyGuard, UnsafeActionError
-from lerobot_lafp.acting.real_time import Chunk, continuation
+from lerobot_lafp.acting.real_time import Chunk, find_prefix
 from lerobot_lafp.configuration_lafp import LAFPConfig
 from lerobot_lafp.model.limits import SafetyLimits
 from lerobot_lafp.modeling_lafp import LAFPPolicy
@@ -442,13 +442,13 @@ def test_a_chunk_that_comes_later_than_expected_is_no_jump(
     bounded = guard(config, limits)
     bounded.watch(picture(), row(5, 0))
     present = Chunk(torch.zeros(1, 2, 4), bounded.chunk(torch.linspace(5, 9, 12).reshape(1, 12, 1).expand(1, 12, 2)))
-    going_on = continuation(present, present.actions[0, executed:], expected, RTCConfig())
-    assert going_on is not None
+    prefix = find_prefix(present, present.actions[0, executed:], expected, RTCConfig())
+    assert prefix is not None
     wild = torch.randn(1, 12, 2) * 100
-    wild[:, :expected] = going_on.left[:, :expected]
-    chunk = bounded.chunk(wild, going_on)
+    wild[:, :expected] = prefix.left[:, :expected]
+    chunk = bounded.chunk(wild, prefix)
     low, high, most = bounded.bounds
     assert ((chunk >= low) & (chunk <= high)).all()
-    for delay in range(min(2 * expected + LATER, going_on.left.shape[1]) + 1):
+    for delay in range(min(2 * expected + LATER, prefix.left.shape[1]) + 1):
         sent = torch.cat([present.actions[0, : executed + delay], chunk[0, delay:]])
         assert (sent.diff(dim=0).abs() <= most + 1e-5).all(), delay

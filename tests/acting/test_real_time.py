@@ -10,7 +10,7 @@ from lerobot.rollout.inference.rtc import supports_rtc_inference
 from torch import Tensor
 
 from lerobot_lafp import LAFPPolicy
-from lerobot_lafp.acting.real_time import Chunk, Continuation, continuation, towards_actions, towards_latents
+from lerobot_lafp.acting.real_time import Chunk, Prefix, find_prefix, towards_actions, towards_latents
 from lerobot_lafp.model import flow
 
 from ..conftest import STATE, TINY
@@ -35,7 +35,7 @@ def test_it_is_found_by_what_is_left_of_it(present: Chunk, length: int) -> None:
     for executed in range(HORIZON):
         left = present.actions[0, executed:]
         given = torch.cat([left, torch.zeros(10, 2)])[:length]  # as LeRobot cuts and fills it
-        found = continuation(present, given, 1, OPTIONS)
+        found = find_prefix(present, given, 1, OPTIONS)
         assert found is not None
         assert found.executed == executed
         assert torch.equal(found.left[0], left)
@@ -43,14 +43,14 @@ def test_it_is_found_by_what_is_left_of_it(present: Chunk, length: int) -> None:
 
 
 def test_another_chunk_is_not_taken_for_it(present: Chunk) -> None:
-    assert continuation(present, present.actions[0, 2:] + 0.5, 1, OPTIONS) is None
+    assert find_prefix(present, present.actions[0, 2:] + 0.5, 1, OPTIONS) is None
 
 
 @pytest.mark.parametrize(("executed", "delay"), [(2, 0), (2, 2), (4, 3), (6, 4)])
 def test_weights_are_whole_for_what_is_committed_and_end_with_what_is_left(
     present: Chunk, executed: int, delay: int
 ) -> None:
-    found = continuation(present, present.actions[0, executed:], delay, OPTIONS)
+    found = find_prefix(present, present.actions[0, executed:], delay, OPTIONS)
     assert found is not None
     assert found.committed == min(delay, HORIZON - executed)
     assert (found.weights[: found.committed] == 1).all()
@@ -61,8 +61,8 @@ def test_weights_are_whole_for_what_is_committed_and_end_with_what_is_left(
 # --- The two ways --------------------------------------------------------------------------------------------
 
 
-def going_on(present: Chunk, executed: int, committed: int) -> Continuation:
-    return Continuation(present, executed, committed, (torch.arange(HORIZON) < committed).float())
+def prefix(present: Chunk, executed: int, committed: int) -> Prefix:
+    return Prefix(present, executed, committed, (torch.arange(HORIZON) < committed).float())
 
 
 @pytest.mark.parametrize("prediction", ["sample", "velocity"])
@@ -71,13 +71,13 @@ def test_latents_of_what_is_committed_are_those_before(present: Chunk, predictio
         far = torch.full_like(z, 9.0)
         return far if prediction == "sample" else flow.prediction_to_velocity(far, z, tau, "sample")
 
-    steered = towards_latents(elsewhere, going_on(present, 2, 3), prediction)
+    steered = towards_latents(elsewhere, prefix(present, 2, 3), prediction)
     z = flow.integrate(steered, torch.randn(1, 4, 3), 5, prediction)
     assert torch.allclose(z[0, :, 0], torch.tensor([1.0, (2 + 9) / 2, 9.0, 9.0]), atol=1e-5)
 
 
 def test_between_two_latents_it_is_between_them(present: Chunk) -> None:
-    steered = towards_latents(lambda z, tau: z, going_on(present, 3, 4), "sample")
+    steered = towards_latents(lambda z, tau: z, prefix(present, 3, 4), "sample")
     z = flow.integrate(steered, torch.randn(1, 4, 3), 5, "sample")
     assert torch.allclose(z[0, :2, 0], torch.tensor([1.5, 2.5]))
 
@@ -94,7 +94,7 @@ def test_the_decoder_guides_what_is_committed_and_leaves_the_rest(present: Chunk
     def decode(z: Tensor) -> Tensor:
         return 10 * z[..., :2].repeat_interleave(FRAMES, dim=1)
 
-    where = going_on(present, 2, 4)
+    where = prefix(present, 2, 4)
     noise, unit = torch.randn(1, 4, 3), torch.tensor([10.0, 10.0])
     free = flow.integrate(posterior_mean, noise, 10, prediction)
     steered = towards_actions(posterior_mean, where, prediction, decode, unit, largest_weight=10.0)

@@ -34,7 +34,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Prefix:
-    """Where the present chunk is when the next one is asked for.
+    """The prefix that the next chunk has to agree with: where the present chunk is when the next one is asked for.
 
     Attributes:
         present: The present chunk.

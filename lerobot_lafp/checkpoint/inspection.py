@@ -13,6 +13,7 @@ from torch import Tensor
 from ..configuration_lafp import LAFPConfig
 from ..errors import UserError, in_one_line
 from ..options.constants import CHECKPOINT_FORMAT, STAGES
+from ..options.migration import format_of, migrate_config
 from .download import fetched, refuse_missing
 from .facts import facts_of_config, facts_of_tensors, limit_lines, lines, statistics_lines
 from .integrity import migrate, options_changed, read_config, refuse_altered
@@ -103,7 +104,7 @@ def _read_config(folder: Path, saved: Mapping[str, Any], facts: dict[str, Any], 
     if saved.get("type") != LAFPConfig.get_choice_name(LAFPConfig):
         faults.append(f"It is no LAFP checkpoint, but one of policy type {saved.get('type')}.")
         return None
-    facts["format"], facts["made_with"] = saved.get("checkpoint_format") or 0, saved.get("made_with")
+    facts["format"], facts["made_with"] = format_of(saved), saved.get("made_with")
     facts["options_changed"], facts["digest"] = options_changed(saved), saved.get("weights_digest")
     if facts["format"] > CHECKPOINT_FORMAT:
         faults.append(
@@ -111,7 +112,7 @@ def _read_config(folder: Path, saved: Mapping[str, Any], facts: dict[str, Any], 
             f"{facts['made_with']} or newer."
         )
         return None
-    unknown = sorted(set(saved) - {"type", *(field.name for field in fields(LAFPConfig))})
+    unknown = sorted(set(migrate_config(saved)) - {"type", *(field.name for field in fields(LAFPConfig))})
     if unknown:
         faults.append(
             f"{CONFIG_NAME} has fields that this version does not know: {', '.join(unknown)}. Install the version it "
@@ -156,7 +157,7 @@ def _read_weights(
     if wrong:
         faults.append(f"{len(wrong)} of its tensors hold NaN or infinite values, the first is {wrong[0]}. Train again.")
     if saved is not None and "stage_steps" in tensors:
-        migrate(tensors, saved.get("checkpoint_format"))
+        migrate(tensors, format_of(saved))
     return tensors
 
 

@@ -15,9 +15,10 @@ from lerobot.policies.factory import make_pre_post_processors
 from lerobot.utils.constants import ACTION, OBS_IMAGE, OBS_STATE
 from numpy.typing import NDArray
 
-from lerobot_lafp import LAFPConfig, LAFPPolicy
+from lerobot_lafp import LAFPPolicy
 from lerobot_lafp.simulators.two_way.demonstrator import write_demonstrations
 
+from ..building import lafp
 from ..conftest import TINY
 from .labelling import FEATURES, NAME
 
@@ -97,8 +98,8 @@ def make_checkpoint(
 
     def build(steps: int = 2, stage: str = "latent_action", name: str = "checkpoint", **options: Any) -> Path:
         outputs = {ACTION: PolicyFeature(FeatureType.ACTION, (2,))}
-        config = LAFPConfig(input_features=dict(FEATURES), output_features=outputs, stage=stage, **{**TINY, **options})
-        config.latent_features = sorted(FEATURES)  # as the first dataset sets it
+        config = lafp(input_features=dict(FEATURES), output_features=outputs, stage=stage, **{**TINY, **options})
+        config.facts.latent_features = sorted(FEATURES)  # as the first dataset sets it
         torch.manual_seed(1)
         policy = LAFPPolicy(config)
         train(policy, make_batch(config, size=8), steps=steps)

@@ -122,7 +122,7 @@ def test_labels_outlive_an_edit(
     assert_same(frames(merged), frames(shorter) + frames(whole))
     for edited in (shorter, merged):
         assert_measured(edited, LATENT_ACTION, PAD)
-        assert torch.isfinite(losses(checkpoint, edited, latent_labels=True)).all()
+        assert torch.isfinite(losses(checkpoint, edited, precomputed_latents=True)).all()
         found = columns(edited)
         pad = found[PAD].reshape(len(found[PAD]), -1)
         held = found[LATENT_ACTION].reshape(*pad.shape, -1).any(dim=-1)
@@ -137,7 +137,7 @@ def test_lerobot_trains_on_an_edited_dataset(
     words = [
         f"--policy.path={checkpoint}",
         "--policy.stage=latent_policy",
-        "--policy.latent_labels=true",
+        "--policy.precomputed_latents=true",
         f"--dataset.repo_id={NAME}",
         f"--dataset.root={delete(tmp_path / 'out', 0, 2)}",
         f"--output_dir={tmp_path / 'run'}",
@@ -161,7 +161,7 @@ def test_labels_of_two_checkpoints_are_not_mixed(
         merge(tmp_path / "one", tmp_path / "two")
     shorter = delete(tmp_path / "one", 1)
     with pytest.raises(ValueError, match="inferred by another model than this"):
-        losses(other, shorter, latent_labels=True)
+        losses(other, shorter, precomputed_latents=True)
 
 
 def test_every_other_edit_leaves_the_labels(
@@ -180,9 +180,9 @@ def test_every_other_edit_leaves_the_labels(
         assert torch.equal(torch.cat([part[key] for part in parts]), value)
         assert all(torch.equal(columns(root)[key], value) for root in (without, measured, video))
     for root in (halves / "a", measured, video):
-        assert torch.isfinite(losses(checkpoint, root, latent_labels=True)).all()
+        assert torch.isfinite(losses(checkpoint, root, precomputed_latents=True)).all()
     edit("modify_tasks", whole, "tasks", "--operation.new_task=push")
-    assert torch.isfinite(losses(checkpoint, whole, latent_labels=True)).all()
+    assert torch.isfinite(losses(checkpoint, whole, precomputed_latents=True)).all()
 
 
 def test_features_outlive_an_edit(
@@ -194,7 +194,7 @@ def test_features_outlive_an_edit(
     tmp_path: Path,
 ) -> None:
     """And labels beside them."""
-    options = {"vision_encoder": "vit", "pretrained_backbone_weights": str(make_vit()), "backbone_grid": 2}
+    options = {"backbone__encoder": "vit", "backbone__weights": str(make_vit()), "backbone__grid": 2}
     checkpoint = make_checkpoint(**options, resize_shape=(24, 28))
     assert label(checkpoint, videos, tmp_path / "out", "--features") == 0
     assert label(checkpoint, tmp_path / "out", tmp_path / "both") == 0
@@ -206,8 +206,6 @@ def test_features_outlive_an_edit(
     assert OBS_IMAGE not in LeRobotDataset(NAME, root=merged).meta.stats, "a video's are none of its features"
     for stage in ("latent_action", "latent_policy"):
         assert torch.isfinite(losses(checkpoint, merged, stage=stage)).all()
-    drawing = make_checkpoint(name="drawing", **options, resize_shape=(24, 28), frame_offset_range=(1, 3))
-    assert torch.isfinite(losses(drawing, merged, stage="latent_action")).all()
 
 
 def as_before(root: Path, shapes: dict[str, tuple[int, ...]]) -> None:
@@ -236,12 +234,12 @@ def as_before(root: Path, shapes: dict[str, tuple[int, ...]]) -> None:
 def test_datasets_that_were_labelled_before_are_read(
     make_vit: Callable[..., Path], make_checkpoint: Callable[..., Path], videos: Path, tmp_path: Path
 ) -> None:
-    checkpoint = make_checkpoint(vision_encoder="vit", pretrained_backbone_weights=str(make_vit()), backbone_grid=2)
+    checkpoint = make_checkpoint(backbone__encoder="vit", backbone__weights=str(make_vit()), backbone__grid=2)
     assert label(checkpoint, videos, tmp_path / "out", "--features") == 0
     assert label(checkpoint, tmp_path / "out", tmp_path / "both") == 0
     expected = [losses(checkpoint, tmp_path / "both", stage=stage) for stage in ("latent_action", "latent_policy")]
     as_before(tmp_path / "both", {OBS_IMAGE: (4, 16), LATENT_ACTION: (2, 4)})
-    _, batch = stage_2(checkpoint, tmp_path / "both", latent_labels=True)
+    _, batch = stage_2(checkpoint, tmp_path / "both", precomputed_latents=True)
     assert batch[LATENT_ACTION].shape[1:] == (2, 4)
     assert batch[OBS_IMAGE].shape[-2:] == (4, 16)
     for stage, values in zip(("latent_action", "latent_policy"), expected, strict=True):

@@ -13,11 +13,11 @@ from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
 from lerobot.policies.factory import make_policy
 from lerobot.utils.constants import OBS_IMAGE, OBS_STATE
 
-from lerobot_lafp import LAFPConfig
 from lerobot_lafp.checkpoint.fingerprints import LABELS_RECORD
 from lerobot_lafp.data import latent_labels as module
 from lerobot_lafp.options.constants import LATENT_ACTION
 
+from ..building import lafp
 from ..conftest import TINY
 from .labelling import NAME, PAD, columns, label, losses, stage_2
 
@@ -31,9 +31,9 @@ def test_stage_2_learns_the_same_from_labels_as_from_video(
     checkpoint = make_checkpoint(hold_last_frame=hold)
     assert label(checkpoint, root, tmp_path / "out") == 0
     on_the_fly = losses(checkpoint, root)
-    torch.testing.assert_close(losses(checkpoint, tmp_path / "out", latent_labels=True), on_the_fly)
+    torch.testing.assert_close(losses(checkpoint, tmp_path / "out", precomputed_latents=True), on_the_fly)
     torch.testing.assert_close(losses(checkpoint, tmp_path / "out"), on_the_fly)  # read without being asked to
-    _, batch = stage_2(checkpoint, tmp_path / "out", latent_labels=True)
+    _, batch = stage_2(checkpoint, tmp_path / "out", precomputed_latents=True)
     assert batch[OBS_STATE].shape[1] == TINY["n_obs_steps"], "no later frame is loaded"
     pad = columns(tmp_path / "out")[PAD]
     assert bool(pad.any()) is not hold
@@ -148,8 +148,8 @@ def test_stale_labels_are_refused(make_checkpoint: Callable[..., Path], images: 
     assert label(make_checkpoint(), images, labelled) == 0
     other = make_checkpoint(steps=3, name="other")
     with pytest.raises(ValueError, match=r"inferred by another model .*Label it again"):
-        losses(other, labelled, latent_labels=True)
-    torch.testing.assert_close(losses(other, labelled, latent_labels=False), losses(other, images))
+        losses(other, labelled, precomputed_latents=True)
+    torch.testing.assert_close(losses(other, labelled, precomputed_latents=False), losses(other, images))
     (labelled / LABELS_RECORD).unlink()
     losses(tmp_path / "checkpoint", labelled)  # the column's own feature says whose labels they are
     info = labelled / "meta" / "info.json"
@@ -165,7 +165,7 @@ def test_labels_of_another_chunk_are_refused(
 ) -> None:
     checkpoint = make_checkpoint()
     assert label(checkpoint, images, tmp_path / "out") == 0
-    with pytest.raises(ValueError, match=r"frame_offset, num_latents or hold_last_frame changed"):
+    with pytest.raises(ValueError, match="horizon, num_latents or hold_last_frame changed"):
         losses(checkpoint, tmp_path / "out", num_latents=1, horizon=2, n_action_steps=2)
 
 
@@ -187,7 +187,7 @@ def test_bad_input_is_named(
     assert "Choose another --output_dir" in error(checkpoint)
     assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
     with pytest.raises(ValueError, match=r"no column `latent_action`. Write one with lafp label"):
-        losses(checkpoint, images, latent_labels=True)
+        losses(checkpoint, images, precomputed_latents=True)
 
 
 # --- Features of a frozen ViT ----------------------------------------------------------------------------
@@ -195,7 +195,7 @@ def test_bad_input_is_named(
 
 @pytest.fixture
 def vit_options(make_vit: Callable[..., Path]) -> dict[str, Any]:
-    return {"vision_encoder": "vit", "pretrained_backbone_weights": str(make_vit()), "backbone_grid": 2}
+    return {"backbone__encoder": "vit", "backbone__weights": str(make_vit()), "backbone__grid": 2}
 
 
 def encode(checkpoint: Path, root: Path, output: Path) -> Path:
@@ -224,7 +224,7 @@ def test_a_stage_learns_the_same_from_features_as_from_video(
     assert float(expected.std()) > 0
     if stage == "latent_policy":  # and latents can be labelled on top of them
         assert label(checkpoint, encoded, tmp_path / "both") == 0
-        both = losses(checkpoint, tmp_path / "both", latent_labels=True)
+        both = losses(checkpoint, tmp_path / "both", precomputed_latents=True)
         torch.testing.assert_close(both, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -232,7 +232,7 @@ def test_a_policy_begun_on_features_acts_on_images(
     vit_options: dict[str, Any], make_checkpoint: Callable[..., Path], images: Path, tmp_path: Path
 ) -> None:
     encoded = encode(make_checkpoint(**vit_options, steps=0), images, tmp_path / "out")
-    config = LAFPConfig(**{**TINY, **vit_options})
+    config = lafp(**{**TINY, **vit_options})
     policy = make_policy(config, ds_meta=LeRobotDatasetMetadata(NAME, root=encoded)).eval()
     assert config.camera_shapes == {OBS_IMAGE: (3, 32, 32)}
     assert config.vector_shapes == {OBS_STATE: (2,)}
@@ -254,12 +254,12 @@ def test_features_that_do_not_fit_are_refused(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    checkpoint = make_checkpoint(**vit_options, motion_weight=0.5)
+    checkpoint = make_checkpoint(**vit_options, motion__weight=0.5)
     encoded = encode(checkpoint, images, tmp_path / "out")
-    other = make_checkpoint(name="other", **{**vit_options, "pretrained_backbone_weights": str(make_vit(seed=3))})
+    other = make_checkpoint(name="other", **{**vit_options, "backbone__weights": str(make_vit(seed=3))})
     with pytest.raises(ValueError, match=rf"`{OBS_IMAGE}` as features of another ViT.*lafp label --features"):
         losses(other, encoded)
-    with pytest.raises(ValueError, match=r"`motion_weight` needs images.*--policy\.motion_weight=0"):
+    with pytest.raises(ValueError, match=r"`motion\.weight` needs images.*--policy\.motion\.weight=0"):
         losses(checkpoint, encoded, stage="latent_action")
     plain = make_checkpoint(name="plain")
     with pytest.raises(ValueError, match=rf"`{OBS_IMAGE}` as features of a ViT, and this policy has none"):

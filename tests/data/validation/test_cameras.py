@@ -96,7 +96,7 @@ def test_a_camera_that_shows_nothing_is_named_by_episode(
             rest = [episode for episode in range(3) if episode not in episodes]
             assert f"--dataset.episodes={json.dumps(rest, separators=(',', ':'))}" in " ".join(remarks)
         else:
-            assert "--policy.latent_features='[\"observation.state\"]'" in " ".join(remarks)
+            assert "--policy.observations='[\"observation.state\"]'" in " ".join(remarks)
 
 
 def test_two_cameras_that_show_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

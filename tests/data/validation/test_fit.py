@@ -11,11 +11,12 @@ import torch
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.utils.constants import ACTION, OBS_STATE
 
-from lerobot_lafp import LAFPConfig, LAFPPolicy
+from lerobot_lafp import LAFPPolicy
 from lerobot_lafp.acting.robots import robot_features
 from lerobot_lafp.cli.main import main
 from lerobot_lafp.errors import UserError
 
+from ...building import lafp
 from ...conftest import TINY
 from ..checkarm import CheckArm
 from ..datasets import Frame, camera, numbers, scene, write
@@ -39,7 +40,7 @@ def features(names: Any = JOINTS, size: tuple[int, int] = (32, 48)) -> dict[str,
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     """A policy of an arm of three joints with a camera, at 10 Hz, which has trained for no step."""
-    config = LAFPConfig(
+    config = lafp(
         input_features={
             TOP: PolicyFeature(FeatureType.VISUAL, (3, 32, 48)),
             OBS_STATE: PolicyFeature(FeatureType.STATE, (3,)),
@@ -47,7 +48,7 @@ def checkpoint(tmp_path: Path) -> Path:
         output_features={ACTION: PolicyFeature(FeatureType.ACTION, (3,))},
         fps=10.0,
         tasks=["do it"],
-        task_encoder="words",
+        language="words",
         **{**TINY, "stage": "joint"},
     )
     config.set_dataset_feature_metadata({TOP: camera(), OBS_STATE: numbers(3, JOINTS), ACTION: numbers(3, JOINTS)})

@@ -12,7 +12,6 @@ import pytest
 from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
 
 from lerobot_lafp.cli.main import main
-from lerobot_lafp.configuration_lafp import LAFPConfig
 from lerobot_lafp.data.importing import importer as importing
 from lerobot_lafp.data.opening import load_dataset
 from lerobot_lafp.data.validation import check as checking
@@ -21,6 +20,7 @@ from lerobot_lafp.runs.stages import train_stages
 from lerobot_lafp.runs.trainings import last_checkpoint, train
 from lerobot_lafp.simulators.two_way.demonstrator import write_demonstrations
 
+from ...building import lafp
 from ...executors import InProcess
 from ..conftest import MakeVideo
 
@@ -233,7 +233,7 @@ def test_a_probe_names_the_file_that_is_missing(filmed: Path) -> None:
     """LeRobot would ask the Hub for it, and say that it cannot."""
     (filmed / VIDEO.format(1)).unlink()
     with pytest.raises(ValueError, match=rf"{VIDEO.format(1)} is not there \(episode 1\)"):
-        load_dataset(LAFPConfig(), "local/filmed", filmed, lambda meta: None)
+        load_dataset(lafp(), "local/filmed", filmed, lambda meta: None)
 
 
 def _lose_a_video(root: Path, make_video: MakeVideo) -> str:

@@ -1,215 +1,104 @@
-"""What is wrapped of LeRobot's, through LeRobot's own entry points."""
+"""What is replaced of LeRobot's: what each entry brings, and that LeRobot without it still needs it."""
 
+import importlib.metadata
 import json
+import pickle
+import runpy
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
+import draccus
 import lerobot.rollout
 import lerobot.scripts.lerobot_rollout
 import lerobot.scripts.lerobot_train
 import pytest
+import torch
+from draccus.utils import DecodingError
+from huggingface_hub import ModelCard
+from lerobot.common import train_utils
+from lerobot.configs import PreTrainedConfig
 from lerobot.configs.default import DatasetConfig
 from lerobot.configs.train import TrainPipelineConfig
+from lerobot.datasets import factory as datasets
 from lerobot.envs.configs import PushtEnv
+from lerobot.optim import AdamConfig
+from lerobot.policies import factory as policies
 from lerobot.policies.act.configuration_act import ACTConfig
-from lerobot.robots.so_follower import SO100FollowerConfig
+from lerobot.processor import converters
+from lerobot.rollout import context as rollouts
+from lerobot.rollout.configs import SyncInferenceConfig
+from packaging.specifiers import SpecifierSet
 
-from lerobot_lafp import LAFPConfig, lerobot_patches
-from lerobot_lafp.lerobot_patches import in_json, match_robot, prepare_rollout, robot_features
+from lerobot_lafp import LAFPConfig, LAFPPolicy, lerobot_patches, make_lafp_pre_post_processors
+from lerobot_lafp.lerobot_patches import PATCHES, SERVER_PATCHES, in_json, unread_optimizer_option
+from lerobot_lafp.options.constants import LATENT_ACTION
 
+from .arms import ACTION, JOINTS, STATE, arm, rollout
 from .building import lafp
-
-STATE, ACTION = "observation.state", "action"
-JOINTS = [
-    f"{name}.pos" for name in ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
-]
 
 Configs = Callable[..., LAFPConfig]
 
 
-# --- Training ------------------------------------------------------------------------------------------------
+# --- The table -----------------------------------------------------------------------------------------------
 
 
-def pipeline(policy: Any, tmp_path: Any, **options: Any) -> TrainPipelineConfig:
-    dataset = DatasetConfig(repo_id="local/x", **options.pop("dataset", {}))
-    return TrainPipelineConfig(dataset=dataset, policy=policy, output_dir=tmp_path / "out", steps=100, **options)
+def test_each_entry_says_what_it_replaces_why_and_for_which_versions() -> None:
+    for patch in (*PATCHES, *SERVER_PATCHES):
+        assert patch.of
+        assert patch.without.endswith(".")
+        assert (patch.apply.__doc__ or "").strip()
+        assert SpecifierSet(patch.versions)
+    assert len({patch.name for patch in (*PATCHES, *SERVER_PATCHES)}) == len((*PATCHES, *SERVER_PATCHES))
 
 
-def test_a_policy_is_told_what_it_is_trained_on(make_config: Configs, tmp_path: Any) -> None:
-    policy = make_config()
-    pipeline(policy, tmp_path, dataset={"episodes": [0, 2], "eval_split": 0.5}, env_eval_freq=0).validate()
-    assert policy.context is not None
-    assert (policy.context.episodes, policy.context.eval_split, policy.context.evaluates) == ((0, 2), 0.5, False)
+def test_each_entry_has_a_test_that_fails_when_lerobot_needs_it_no_more() -> None:
+    assert {f"test_without_{patch.name}" for patch in (*PATCHES, *SERVER_PATCHES)} <= set(globals())
 
 
-@pytest.mark.parametrize(("stage", "decoder_input"), [("latent_action", "idm"), ("latent_policy", "idm")])
-def test_an_evaluation_that_cannot_be_had_is_refused_at_the_start(
-    stage: str, decoder_input: str, make_config: Configs, tmp_path: Any
-) -> None:
-    policy = make_config(stage=stage, decoder_input=decoder_input)
-    with pytest.raises(ValueError, match=rf"Stage {stage} gives a policy that cannot act yet.*--env_eval_freq=0"):
-        pipeline(policy, tmp_path, env=PushtEnv(), env_eval_freq=50).validate()
+def test_an_entry_is_put_in_place_once_and_only_where_it_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
 
+    def of_today() -> None:
+        done.append("today")
 
-@pytest.mark.parametrize(
-    ("stage", "decoder_input", "every"),
-    [
-        ("joint", "idm", 50),
-        ("action_decoder", "idm", 50),
-        ("latent_policy", "action_head", 50),
-        ("latent_action", "idm", 200),
-    ],
-)
-def test_an_evaluation_that_can_be_had_or_never_comes_passes(
-    stage: str, decoder_input: str, every: int, make_config: Configs, tmp_path: Any
-) -> None:
-    policy = make_config(stage=stage, decoder_input=decoder_input)
-    pipeline(policy, tmp_path, env=PushtEnv(), env_eval_freq=every).validate()
+    def of_tomorrow() -> None:
+        done.append("tomorrow")
 
-
-def test_an_optimiser_that_would_not_be_read_is_refused(
-    make_config: Configs, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sys.argv", ["lerobot-train", "--optimizer.lr=1e-3"])
-    with pytest.raises(ValueError, match=r"--optimizer\.lr=1e-3 would not be read.*--policy\.optimizer_lr"):
-        pipeline(make_config(), tmp_path).validate()
-    pipeline(ACTConfig(push_to_hub=False), tmp_path).validate()
-
-
-def test_other_policies_are_left_as_they_are(tmp_path: Any) -> None:
-    policy = ACTConfig(push_to_hub=False)
-    pipeline(policy, tmp_path, env=PushtEnv(), env_eval_freq=50).validate()
-    assert not hasattr(policy, "context")
-
-
-@pytest.mark.parametrize("names", [None, {"axes": ["height", "width", "channels"]}, ["image"]])
-@pytest.mark.parametrize("shape", [(20, 24, 3), (3, 20, 24)])
-def test_a_camera_whose_axes_have_no_names_is_known_by_its_shape(names: Any, shape: tuple[int, ...]) -> None:
-    features = {
-        "observation.images.front": {"dtype": "image", "shape": shape, "names": names},
-        STATE: {"dtype": "float32", "shape": (2,), "names": None},
-    }
-    tasks = SimpleNamespace(index=["x"])
-    meta = SimpleNamespace(
-        features=features, stats={STATE: {"mean": [0.0, 0.0], "std": [1.0, 1.0]}}, repo_id="me/x", fps=10, tasks=tasks
+    installed = importlib.metadata.version("lerobot")
+    entries = (
+        lerobot_patches.Patch(of_today, "x", "y.", f">={installed}"),
+        lerobot_patches.Patch(of_tomorrow, "x", "y.", f">{installed}"),
     )
-    meta.episodes, meta.total_episodes = {"length": [30]}, 1
-    policy = lerobot.scripts.lerobot_train.make_policy(lafp(device="cpu", push_to_hub=False), ds_meta=meta)
-    assert policy.config.camera_shapes == {"observation.images.front": (3, 20, 24)}
+    monkeypatch.setattr(lerobot_patches, "PATCHES", entries)
+    monkeypatch.setattr(lerobot_patches, "_applied", set())
+    lerobot_patches.apply()
+    lerobot_patches.apply()
+    assert done == ["today"]
 
 
-# --- Rollouts ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def arm(make_config: Configs) -> Callable[..., LAFPConfig]:
-    """``arm(names, state_names=names, **options)``: of a policy trained on six joints called so."""
-
-    def build(names: list[str] | None, state_names: list[str] | None = None, **options: Any) -> LAFPConfig:
-        config = lafp(action_dim=6, action_names=names, state_names=state_names or names, fps=15.0, **options)
-        feature = make_config().input_features[STATE]
-        config.input_features = {STATE: type(feature)(feature.type, (6,))}
-        return config
-
-    return build
-
-
-def rollout(policy: Any, fps: float = 15.0, multiplier: int = 1) -> SimpleNamespace:
-    robot = SO100FollowerConfig(port="none", id="sim")
-    return SimpleNamespace(policy=policy, robot=robot, fps=fps, interpolation_multiplier=multiplier)
-
-
-def test_it_is_wrapped_wherever_the_command_finds_it() -> None:
-    for module in (lerobot.rollout, lerobot.rollout.context, lerobot.scripts.lerobot_rollout):
+def test_functions_are_replaced_wherever_the_commands_find_them() -> None:
+    for module in (lerobot.rollout, rollouts, lerobot.scripts.lerobot_rollout):
         assert hasattr(module.build_rollout_context, "__wrapped__")
+    for module in (policies, lerobot.scripts.lerobot_train):
+        assert hasattr(module.make_policy, "__wrapped__")
 
 
-def test_the_same_joints_in_another_order_are_put_in_order(arm: Callable[..., LAFPConfig]) -> None:
-    own = sorted(JOINTS)
-    config = arm(own)
-    prepare_rollout(rollout(config))
-    for key in (STATE, ACTION):
-        assert [JOINTS[i] for i in config.orders[key]] == own
+def due(function: Callable[[], None]) -> pytest.MarkDecorator:
+    """Skips a test where the installed LeRobot is none that the entry is for."""
+    patch = next(each for each in (*PATCHES, *SERVER_PATCHES) if each.apply is function)
+    return pytest.mark.skipif(not patch.is_due, reason=f"for LeRobot {patch.versions}")
 
 
-def test_the_robots_own_order_needs_none(arm: Callable[..., LAFPConfig]) -> None:
-    config = arm(JOINTS)
-    prepare_rollout(rollout(config))
-    assert config.orders == {}
+def alone(function: Any) -> Any:
+    """LeRobot's own function, as it is without us."""
+    function = getattr(function, "__func__", function)
+    return getattr(function, "__wrapped__", function)
 
 
-@pytest.mark.parametrize("names", [[f"joint_{i}" for i in range(6)], [*JOINTS[:5], "thumb.pos"]])
-def test_other_joints_are_refused_with_the_option_that_says_they_are_the_same(
-    names: list[str], arm: Callable[..., LAFPConfig]
-) -> None:
-    config = arm(names)
-    with pytest.raises(ValueError, match=r"not the same names.*--policy\.names='\{\"action\": \[\"shoulder_pan\.pos\""):
-        prepare_rollout(rollout(config))
-    config.names = {ACTION: JOINTS}
-    both = r"--policy\.names='\{\"action\": \[\"shoulder_pan\.pos\".*\"observation\.state\": \[\"shoulder_pan\.pos\""
-    with pytest.raises(ValueError, match=both):
-        prepare_rollout(rollout(config))
-    config.names = {ACTION: JOINTS, STATE: JOINTS}
-    prepare_rollout(rollout(config))
-    assert config.orders == {}
-
-
-def test_without_names_the_order_is_said(arm: Callable[..., LAFPConfig], caplog: pytest.LogCaptureFixture) -> None:
-    prepare_rollout(rollout(arm(None)))
-    assert caplog.text.count("in this order: shoulder_pan.pos") == 2
-
-
-def test_another_number_of_joints_is_refused(arm: Callable[..., LAFPConfig]) -> None:
-    config = arm(None)
-    features = {key: {"names": ["a.pos", "b.pos"], "shape": (2,)} for key in (STATE, ACTION)}
-    with pytest.raises(ValueError, match="has 6 dimensions in this policy, and the robot has 2"):
-        match_robot(config, features)
-
-
-def test_a_state_that_is_not_read_is_known_as_the_robots(make_config: Configs) -> None:
-    """It is held by, so the joint of each action is looked up in the robot's order."""
-    own = sorted(JOINTS)
-    config = make_config("observation.images.front", action_dim=6, action_names=own, state_names=own, fps=15.0)
-    prepare_rollout(rollout(config))
-    assert list(config.orders) == [ACTION]
-    assert config.joint_of_action is not None
-    assert [JOINTS[i] for i in config.joint_of_action] == own
-
-
-def test_pipelines_of_the_callers_own_give_the_names(arm: Callable[..., LAFPConfig]) -> None:
-    prepare_rollout(rollout(arm(["x", "y", "z", "rx", "ry", "rz"])), [object()])
-
-
-def test_a_robot_is_known_without_being_connected() -> None:
-    found = robot_features(SO100FollowerConfig(port="none", id="sim"))
-    assert found is not None
-    assert found[STATE]["names"] == found[ACTION]["names"] == JOINTS
-
-
-@pytest.mark.parametrize(("fps", "multiplier"), [(30.0, 2), (60.0, 4)])
-def test_a_multiple_of_the_rate_is_reached_by_commands_in_between(
-    fps: float, multiplier: int, arm: Callable[..., LAFPConfig], caplog: pytest.LogCaptureFixture
-) -> None:
-    cfg = rollout(arm(JOINTS), fps)
-    prepare_rollout(cfg)
-    assert (cfg.fps, cfg.interpolation_multiplier) == (15.0, multiplier)
-    assert "trained at 15 Hz" in caplog.text
-
-
-@pytest.mark.parametrize(("fps", "multiplier"), [(20.0, 1), (10.0, 1), (30.0, 2)])
-def test_another_rate_is_refused(fps: float, multiplier: int, arm: Callable[..., LAFPConfig]) -> None:
-    with pytest.raises(ValueError, match=rf"--fps={fps:g}.*--fps=15 .*--interpolation_multiplier"):
-        prepare_rollout(rollout(arm(JOINTS), fps, multiplier))
-
-
-def test_steps_and_unknown_actions_are_not_repeated(arm: Callable[..., LAFPConfig]) -> None:
-    with pytest.raises(ValueError, match="trained at 15 frames per second"):
-        prepare_rollout(rollout(arm(None), 30.0))
-
-
-# --- Options -------------------------------------------------------------------------------------------------
+# --- Checkpoints ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -229,7 +118,7 @@ def test_what_is_no_json_becomes_some(given: str, expected: str) -> None:
     assert in_json(given) == expected
 
 
-def test_options_of_a_checkpoint_are_read_as_those_of_a_new_policy(make_config: Configs, tmp_path: Any) -> None:
+def test_options_of_a_checkpoint_are_read_as_those_of_a_new_policy(make_config: Configs, tmp_path: Path) -> None:
     make_config().save_pretrained(tmp_path)
     overrides = ["--limits.range={a: [-90, 20]}", "--limits.change_per_s={a: 60}", "--names={action: [a, b]}"]
     config = LAFPConfig.from_pretrained(tmp_path, cli_overrides=overrides)
@@ -238,33 +127,114 @@ def test_options_of_a_checkpoint_are_read_as_those_of_a_new_policy(make_config: 
     assert config.names == {"action": ["a", "b"]}
 
 
-def test_the_policy_server_matches_names_and_says_another_rate(
-    arm: Callable[..., LAFPConfig], monkeypatch: pytest.MonkeyPatch
+def test_without_explain_unreadable_configurations(make_config: Configs, tmp_path: Path) -> None:
+    read = alone(PreTrainedConfig.from_pretrained)
+    make_config().save_pretrained(tmp_path)
+    with pytest.raises(DecodingError, match=r"limits\.range"):
+        read(PreTrainedConfig, tmp_path, cli_overrides=["--limits.range={a: [-90, 20]}"])
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "limit_margin": 0.2}))
+    with pytest.raises(DecodingError) as unknown:
+        read(PreTrainedConfig, tmp_path)
+    assert str(tmp_path) not in str(unknown.value)
+
+
+#: As an older version saved it.
+OLD_RUN = {"dataset": {"repo_id": "me/pick"}, "policy": {"type": "lafp", "limit_margin": 0.2, "push_to_hub": False}}
+
+
+def test_without_read_runs_of_older_versions(tmp_path: Path) -> None:
+    (tmp_path / "train_config.json").write_text(json.dumps(OLD_RUN))
+    with pytest.raises(DecodingError, match="limit_margin"):
+        alone(TrainPipelineConfig.from_pretrained)(TrainPipelineConfig, tmp_path)
+    assert TrainPipelineConfig.from_pretrained(tmp_path).policy.limits.margin == 0.2
+
+
+def test_without_refuse_old_options_of_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        draccus.parse(TrainPipelineConfig, args=["--policy.type=lafp", "--policy.limit_margin=0.2"])
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.endswith("unrecognized arguments: --policy.limit_margin=0.2"), "and no word of its successor"
+
+
+@due(lerobot_patches.publish_with_the_policys_own_card)
+def test_without_publish_with_the_policys_own_card(make_config: Configs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ModelCard, "validate", lambda self: None)  # by the Hub
+    card = train_utils.generate_model_card(make_config(repo_id="me/lafp"))
+    assert "Latent Action Flow Policy" not in str(card)
+
+
+# --- Training ------------------------------------------------------------------------------------------------
+
+
+def pipeline(policy: Any, tmp_path: Path, **options: Any) -> TrainPipelineConfig:
+    dataset = DatasetConfig(repo_id="local/x", **options.pop("dataset", {}))
+    return TrainPipelineConfig(dataset=dataset, policy=policy, output_dir=tmp_path / "out", steps=100, **options)
+
+
+def test_a_policy_is_told_what_it_is_trained_on(make_config: Configs, tmp_path: Path) -> None:
+    policy = make_config()
+    pipeline(policy, tmp_path, dataset={"episodes": [0, 2], "eval_split": 0.5}, env_eval_freq=0).validate()
+    assert policy.context is not None
+    assert (policy.context.episodes, policy.context.eval_split, policy.context.evaluates) == ((0, 2), 0.5, False)
+
+
+def test_without_tell_policies_of_their_training(
+    make_config: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lerobot.async_inference.policy_server import PolicyServer  # which sets up logging anew
-
-    said: list[str] = []
-    monkeypatch.setattr(lerobot_patches.logger, "warning", lambda message, *values: said.append(message % values))
-    monkeypatch.setattr(PolicyServer, "SendPolicyInstructions", lambda self, request, context: "done")
-    lerobot_patches.match_robots_of_the_policy_server()
-    config = arm(sorted(JOINTS))
-    features = {STATE: {"names": JOINTS, "shape": (6,)}}
-    server = SimpleNamespace(
-        policy=SimpleNamespace(config=config), lerobot_features=features, config=SimpleNamespace(fps=30)
-    )
-    assert PolicyServer.SendPolicyInstructions(server, None, None) == "done"
-    assert [JOINTS[i] for i in config.orders[ACTION]] == sorted(JOINTS)
-    assert "with --fps=15" in " ".join(said)
+    monkeypatch.setattr("sys.argv", ["lerobot-train", "--optimizer.lr=1e-3"])
+    policy = make_config(stage="latent_action")
+    cfg = pipeline(policy, tmp_path, env=PushtEnv(), env_eval_freq=50, optimizer=AdamConfig(lr=1e-3))
+    alone(TrainPipelineConfig.validate)(cfg)
+    assert policy.context is None
+    assert cfg.optimizer.lr == policy.optimizer_lr != 1e-3, "what was typed is not read, and nothing says so"
 
 
-def test_no_later_frames_are_asked_of_a_column_of_words(make_config: Configs) -> None:
-    from lerobot.datasets import factory
+@pytest.mark.parametrize("stage", ["latent_action", "latent_policy"])
+def test_an_evaluation_that_cannot_be_had_is_refused_at_the_start(
+    stage: str, make_config: Configs, tmp_path: Path
+) -> None:
+    policy = make_config(stage=stage, decoder_input="idm")
+    with pytest.raises(ValueError, match=rf"Stage {stage} gives a policy that cannot act yet.*--env_eval_freq=0"):
+        pipeline(policy, tmp_path, env=PushtEnv(), env_eval_freq=50).validate()
 
-    features = {STATE: {"dtype": "float32"}, "observation.text": {"dtype": "string"}, ACTION: {"dtype": "float32"}}
-    meta = SimpleNamespace(features=features, fps=10)
-    assert sorted(factory.resolve_delta_timestamps(make_config(), meta)) == [ACTION, STATE]
-    act = ACTConfig(push_to_hub=False)
-    assert factory.resolve_delta_timestamps(act, meta) == {ACTION: [i / 10 for i in range(act.chunk_size)]}
+
+@pytest.mark.parametrize(
+    ("stage", "decoder_input", "every"),
+    [
+        ("joint", "idm", 50),
+        ("action_decoder", "idm", 50),
+        ("latent_policy", "action_head", 50),
+        ("latent_action", "idm", 200),
+    ],
+)
+def test_an_evaluation_that_can_be_had_or_never_comes_passes(
+    stage: str, decoder_input: str, every: int, make_config: Configs, tmp_path: Path
+) -> None:
+    policy = make_config(stage=stage, decoder_input=decoder_input)
+    pipeline(policy, tmp_path, env=PushtEnv(), env_eval_freq=every).validate()
+
+
+def test_an_optimiser_that_would_not_be_read_is_refused(
+    make_config: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["lerobot-train", "--optimizer.lr=1e-3"])
+    with pytest.raises(ValueError, match=r"--optimizer\.lr=1e-3 is not read.*--policy\.optimizer_lr"):
+        pipeline(make_config(), tmp_path).validate()
+    pipeline(ACTConfig(push_to_hub=False), tmp_path).validate()
+
+
+@pytest.mark.parametrize("word", ["--optimizer.lr=1e-3", "--scheduler.type=cosine", "--optimizer={lr: 1}"])
+def test_options_of_an_optimiser_are_told_from_others(word: str) -> None:
+    others = ["--policy.optimizer_lr=1e-3", "--optimizer_lr=1", "optimizer.lr=1"]
+    assert str(unread_optimizer_option([*others, word])).startswith(f"{word} is not read")
+    assert unread_optimizer_option(others) is None
+
+
+def test_other_policies_are_left_as_they_are(tmp_path: Path) -> None:
+    policy = ACTConfig(push_to_hub=False)
+    pipeline(policy, tmp_path, env=PushtEnv(), env_eval_freq=50).validate()
+    assert not hasattr(policy, "context")
 
 
 def test_resuming_with_another_stage_is_refused(tmp_path: Path) -> None:
@@ -276,3 +246,146 @@ def test_resuming_with_another_stage_is_refused(tmp_path: Path) -> None:
     lerobot_patches._refuse_resume_of_another_stage(SimpleNamespace(resume=False, policy=policy))
     policy.stage = "latent_action"
     lerobot_patches._refuse_resume_of_another_stage(SimpleNamespace(resume=True, policy=policy))
+
+
+#: ``dataset.meta``, as far as LeRobot asks it for frames.
+WORDS = SimpleNamespace(
+    fps=10,
+    features={STATE: {"dtype": "float32"}, "observation.text": {"dtype": "string"}, ACTION: {"dtype": "float32"}},
+)
+
+
+def test_no_later_frames_are_asked_of_a_column_of_words(make_config: Configs) -> None:
+    assert sorted(datasets.resolve_delta_timestamps(make_config(), WORDS)) == [ACTION, STATE]
+    act = ACTConfig(push_to_hub=False)
+    assert datasets.resolve_delta_timestamps(act, WORDS) == {ACTION: [i / 10 for i in range(act.chunk_size)]}
+
+
+def test_without_load_no_frames_of_words(make_config: Configs) -> None:
+    assert "observation.text" in alone(datasets.resolve_delta_timestamps)(make_config(), WORDS)
+
+
+def meta_of_camera(names: Any, shape: tuple[int, ...]) -> SimpleNamespace:
+    features = {
+        "observation.images.front": {"dtype": "image", "shape": shape, "names": names},
+        STATE: {"dtype": "float32", "shape": (2,), "names": None},
+    }
+    stats = {STATE: {"mean": [0.0, 0.0], "std": [1.0, 1.0]}}
+    tasks, episodes = SimpleNamespace(index=["x"]), {"length": [30]}
+    return SimpleNamespace(
+        features=features, stats=stats, repo_id="me/x", fps=10, tasks=tasks, episodes=episodes, total_episodes=1
+    )
+
+
+@pytest.mark.parametrize("names", [None, {"axes": ["height", "width", "channels"]}, ["image"]])
+@pytest.mark.parametrize("shape", [(20, 24, 3), (3, 20, 24)])
+def test_a_camera_whose_axes_have_no_names_is_known_by_its_shape(names: Any, shape: tuple[int, ...]) -> None:
+    config = lafp(device="cpu", push_to_hub=False)
+    policy = lerobot.scripts.lerobot_train.make_policy(config, ds_meta=meta_of_camera(names, shape))
+    assert policy.config.camera_shapes == {"observation.images.front": (3, 20, 24)}
+
+
+def test_without_name_axes_of_cameras() -> None:
+    with pytest.raises(TypeError):
+        alone(policies.make_policy)(lafp(device="cpu", push_to_hub=False), meta_of_camera(None, (20, 24, 3)))
+
+
+def test_without_keep_precomputed_latents() -> None:
+    batch = {STATE: torch.zeros(2, 3), ACTION: torch.zeros(2, 3), LATENT_ACTION: torch.zeros(2, 4)}
+    assert LATENT_ACTION in converters.transition_to_batch(converters.batch_to_transition(batch))
+    afresh = runpy.run_path(converters.__file__)
+    assert LATENT_ACTION not in afresh["transition_to_batch"](afresh["batch_to_transition"](batch))
+
+
+# --- Robots --------------------------------------------------------------------------------------------------
+
+
+class ConnectedError(Exception):
+    """A robot is being connected."""
+
+
+@pytest.fixture
+def cfg(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A rollout of a policy that knows other joints and another rate, on a robot that cannot but be connected."""
+
+    def connect() -> None:
+        raise ConnectedError
+
+    monkeypatch.setattr(rollouts, "_load_pretrained_policy", lambda config: torch.nn.Identity())
+    monkeypatch.setattr(rollouts, "make_robot_from_config", lambda config: SimpleNamespace(connect=connect))
+    cfg = rollout(arm([f"joint_{i}" for i in range(6)]), fps=20.0)
+    cfg.inference, cfg.device, cfg.use_torch_compile = SyncInferenceConfig(), "cpu", False
+    return cfg
+
+
+def test_without_check_robots_before_they_are_connected(cfg: SimpleNamespace) -> None:
+    with pytest.raises(ConnectedError):
+        alone(rollouts.build_rollout_context)(cfg, Event())
+    with pytest.raises(ValueError, match=r"--fps=20"):
+        rollouts.build_rollout_context(cfg, Event())
+    cfg.fps = 15.0
+    with pytest.raises(ValueError, match="not the same names"):
+        rollouts.build_rollout_context(cfg, Event())
+
+
+@pytest.fixture
+def server() -> Any:
+    """A policy server at 30 actions a second."""
+    from lerobot.async_inference.configs import PolicyServerConfig
+    from lerobot.async_inference.policy_server import PolicyServer  # which sets up logging anew
+
+    return PolicyServer(PolicyServerConfig(fps=30))
+
+
+@pytest.fixture
+def request_of_a_client(tmp_path: Path) -> SimpleNamespace:
+    """What a client sends of an arm whose joints are in another order than a policy's that was trained at 15 Hz."""
+    from lerobot.async_inference.helpers import RemotePolicyConfig
+
+    policy = LAFPPolicy(arm(sorted(JOINTS), device="cpu", push_to_hub=False))
+    policy.save_pretrained(tmp_path)
+    for processor in make_lafp_pre_post_processors(policy.config):
+        processor.save_pretrained(tmp_path)
+    features = {STATE: {"dtype": "float32", "names": JOINTS, "shape": (6,)}}
+    return SimpleNamespace(data=pickle.dumps(RemotePolicyConfig("lafp", str(tmp_path), features, 4)))
+
+
+PEER = SimpleNamespace(peer=lambda: "ipv4:127.0.0.1:1")
+
+
+def test_without_let_the_policy_server_load_lafp(
+    server: Any, request_of_a_client: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lerobot.async_inference import constants, policy_server
+
+    afresh = runpy.run_path(constants.__file__)["SUPPORTED_POLICIES"]
+    monkeypatch.setattr(policy_server, "SUPPORTED_POLICIES", afresh)
+    with pytest.raises(ValueError, match="lafp not supported"):
+        alone(policy_server.PolicyServer.SendPolicyInstructions)(server, request_of_a_client, PEER)
+
+
+def test_without_match_robots_of_the_policy_server(
+    server: Any, request_of_a_client: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lerobot.async_inference import policy_server
+
+    monkeypatch.setattr(policy_server, "SUPPORTED_POLICIES", ["lafp"])
+    alone(policy_server.PolicyServer.SendPolicyInstructions)(server, request_of_a_client, PEER)
+    assert server.policy.config.orders == {}, "numbers go by their position"
+
+
+def test_the_policy_server_matches_names_and_says_another_rate(
+    server: Any, request_of_a_client: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lerobot.async_inference import policy_server
+
+    said: list[str] = []
+    monkeypatch.setattr(lerobot_patches.logger, "warning", lambda message, *values: said.append(message % values))
+    monkeypatch.setattr(policy_server, "SUPPORTED_POLICIES", ["lafp"])
+    instruct = alone(policy_server.PolicyServer.SendPolicyInstructions)
+    monkeypatch.setattr(policy_server.PolicyServer, "SendPolicyInstructions", instruct)
+    lerobot_patches.match_robots_of_the_policy_server()
+    server.SendPolicyInstructions(request_of_a_client, PEER)
+    for key in (STATE, ACTION):
+        assert [JOINTS[i] for i in server.policy.config.orders[key]] == sorted(JOINTS)
+    assert "with --fps=15" in " ".join(said)

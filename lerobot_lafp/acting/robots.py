@@ -1,4 +1,4 @@
-"""Names of a robot's actions and observations, as ``lerobot-rollout`` uses them: without connecting to it."""
+"""A robot and a policy, matched before the robot is connected: the names of its joints, and the rate of a rollout."""
 
 import contextlib
 import dataclasses
@@ -7,7 +7,8 @@ import io
 import logging
 import pkgutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ import draccus
 import lerobot.cameras
 import lerobot.robots
 from lerobot.robots import RobotConfig, make_robot_from_config
-from lerobot.utils.constants import ACTION, OBS_STR
+from lerobot.utils.constants import ACTION, OBS_STATE, OBS_STR
 from lerobot.utils.feature_utils import hw_to_dataset_features
 from lerobot.utils.import_utils import register_third_party_plugins
 
+from ..configuration_lafp import LAFPConfig
 from ..errors import UserError, in_one_line
+
+logger = logging.getLogger(__name__)
 
 #: Numbers of a robot that ``lerobot-rollout`` hands to a policy and takes from it (`L/rollout/context.py`).
 USED = (".pos", ".vel")
@@ -33,7 +37,7 @@ class _Options:
 
 
 def robot_features(options: Sequence[str]) -> dict[str, Any]:
-    """A robot's features in LeRobot's form, and what of it a rollout leaves out, for JSON.
+    """Build a robot from options of the command line and list its features, for JSON.
 
     Args:
         options: ``--robot.type=..`` and others, as for ``lerobot-rollout``. A port may be left out.
@@ -44,7 +48,25 @@ def robot_features(options: Sequence[str]) -> dict[str, Any]:
     Raises:
         UserError: There is no such robot, or it cannot be built without its hardware or its driver.
     """
-    config = _configuration(options)
+    features, left_out = features_of(_configuration(options))
+    kind = next(word.partition("=")[2] for word in options if word.startswith("--robot.type="))
+    return {"type": kind, "features": features, "left_out": left_out}
+
+
+def features_of(config: RobotConfig) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """List what a rollout hands to a policy and takes from it, without connecting the robot.
+
+    Args:
+        config: The robot's. It stays as it is.
+
+    Returns:
+        Features in LeRobot's form (``action``, ``observation.state``, ``observation.images.*``; ``names`` in the
+        robot's order, ``shape`` in numbers or pixels), and the sorted names of the robot that a policy does not get.
+
+    Raises:
+        UserError: The robot cannot be built without its hardware or its driver.
+    """
+    config = copy(config)
     with tempfile.TemporaryDirectory() as folder:  # a robot makes its calibration's folder
         config.calibration_dir = Path(folder)
         try:
@@ -55,11 +77,8 @@ def robot_features(options: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"{config.type} cannot be built here, so its names are not known ({why}).") from error
     used = {name: kind for name, kind in observations.items() if isinstance(kind, tuple) or _is_used(name, kind)}
     acted = {name: float for name in actions if name.endswith(USED)}
-    return {
-        "type": next(word.partition("=")[2] for word in options if word.startswith("--robot.type=")),
-        "features": {**hw_to_dataset_features(acted, ACTION), **hw_to_dataset_features(used, OBS_STR)},
-        "left_out": sorted({*observations, *actions} - {*used, *acted}),
-    }
+    features = {**hw_to_dataset_features(acted, ACTION), **hw_to_dataset_features(used, OBS_STR)}
+    return features, sorted({*observations, *actions} - {*used, *acted})
 
 
 def _is_used(name: str, kind: Any) -> bool:
@@ -111,3 +130,94 @@ def _register() -> None:
         register_third_party_plugins()
     finally:
         logging.disable(before)
+
+
+# --- Matched with a policy -----------------------------------------------------------------------------------
+
+
+def match_rollout(cfg: Any, processors: Sequence[Any] = ()) -> None:
+    """Match the rate and the robot of a rollout with its policy (``cfg.policy``), in place.
+
+    Args:
+        cfg: LeRobot's ``RolloutConfig``; ``fps`` in Hz.
+        processors: The caller's own robot-side pipelines. Where there are any, they give the names, so that none are
+            matched here.
+
+    Raises:
+        ValueError: The robot's names are others, or the policy cannot be run at ``cfg.fps``.
+    """
+    _match_rate(cfg)
+    if any(each is not None for each in processors):
+        return
+    try:
+        features, _ = features_of(cfg.robot)
+    except UserError as error:
+        logger.warning("The names of the robot's joints are not checked before it is connected. %s", error)
+        return
+    match_robot(cfg.policy, features)
+
+
+def match_robot(config: LAFPConfig, features: Mapping[str, Mapping[str, Any]]) -> None:
+    """Match a policy's states and actions with a robot's by name; warn where there are no names to go by.
+
+    Args:
+        config: The policy's; ``orders`` is filled in.
+        features: The robot's ``observation.state`` and ``action``, as LeRobot describes them (``names``, ``shape``).
+            Others are not looked at.
+
+    Raises:
+        ValueError: Names or numbers of dimensions are others.
+    """
+    features = {key: features[key] for key in (OBS_STATE, ACTION) if key in features}
+    for key, feature in features.items():
+        theirs, width = feature["names"], _width(config, key)
+        if width is None or config.names_of(key) is not None:
+            continue
+        if width != len(theirs):
+            raise ValueError(
+                f"`{key}` has {width} dimensions in this policy, and the robot has {len(theirs)}: "
+                f"{', '.join(theirs)}. Use the robot that the policy was trained for."
+            )
+        logger.warning(
+            "The policy knows no names of `%s`: its %d dimensions are taken for the robot's in this order: %s.",
+            key,
+            width,
+            ", ".join(theirs),
+        )
+    config.match_names(features)
+
+
+def _width(config: LAFPConfig, key: str) -> int | None:
+    if key == ACTION:
+        return config.facts.action_dim
+    feature = (config.input_features or {}).get(key)
+    return None if feature is None else int(feature.shape[0])
+
+
+def _match_rate(cfg: Any) -> None:
+    """Run the policy at the rate it was trained at: as it is, or with commands interpolated between its own."""
+    policy, rate = cfg.policy, float(cfg.fps)
+    if policy.facts.fps is None or abs(policy.facts.fps - rate) < 1e-6:
+        return
+    times = rate / policy.facts.fps
+    if (
+        policy.commands_positions
+        and cfg.interpolation_multiplier == 1
+        and times > 1
+        and abs(times - round(times)) < 1e-6
+    ):
+        cfg.fps, cfg.interpolation_multiplier = policy.facts.fps, round(times)
+        logger.warning(
+            "The policy was trained at %g Hz and runs at that rate; commands are interpolated to %g Hz "
+            "(--fps=%g --interpolation_multiplier=%d).",
+            policy.facts.fps,
+            rate,
+            policy.facts.fps,
+            round(times),
+        )
+        return
+    raise ValueError(
+        f"The rollout runs at --fps={rate:g}, and the policy was trained at {policy.facts.fps:g} frames per second: "
+        f"the robot would move {times:.3g} times as fast as demonstrated. Run it with --fps={policy.facts.fps:g} "
+        "(commands in between: --interpolation_multiplier=2)."
+    )

@@ -4,7 +4,6 @@ import ipaddress
 import logging
 from collections.abc import Callable
 
-from ..configuration_lafp import LAFPConfig
 from ..errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -30,11 +29,9 @@ def serve_policies(host: str, port: int, fps: int, allow_remote: bool, prepare: 
         )
     try:
         from lerobot.async_inference.configs import PolicyServerConfig
-        from lerobot.async_inference.constants import SUPPORTED_POLICIES
         from lerobot.async_inference.policy_server import serve
     except ImportError as error:
         raise UserError(f"gRPC is needed ({error}): pip install 'lerobot_policy_lafp[serve]'.") from error
-    SUPPORTED_POLICIES.append(LAFPConfig.get_choice_name(LAFPConfig))
     prepare()
     logger.warning("Whoever can connect to %s:%d can run any program here: what is received is unpickled.", host, port)
     try:

@@ -30,6 +30,6 @@ def serve(
     trust every machine, you can set --host and add --allow_remote.
     """
     from ..acting.server import serve_policies
-    from ..lerobot_patches import match_robots_of_the_policy_server
+    from ..lerobot_patches import apply_to_policy_server
 
-    serve_policies(host, port, fps, allow_remote, prepare=match_robots_of_the_policy_server)
+    serve_policies(host, port, fps, allow_remote, prepare=apply_to_policy_server)

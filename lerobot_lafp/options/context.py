@@ -15,6 +15,7 @@ class TrainingContext:
 
     Attributes:
         episodes: ``--dataset.episodes``; None: all.
+        excluded: ``--dataset.exclude_episodes``, which LeRobot has after 0.6.1.
         eval_split: ``--dataset.eval_split``, the share of them that is held out.
         rename_map: ``--rename_map``.
         evaluates: Whether the policy is evaluated in an environment while it trains.
@@ -24,6 +25,7 @@ class TrainingContext:
     eval_split: float = 0.0
     rename_map: dict[str, str] = field(default_factory=dict)
     evaluates: bool = False
+    excluded: tuple[int, ...] = ()
 
     def trained_on(self, meta: Any) -> list[int]:
         """The episodes that are trained on: LeRobot holds out the last of each task
@@ -32,7 +34,8 @@ class TrainingContext:
         Args:
             meta: ``dataset.meta``.
         """
-        episodes = list(range(meta.total_episodes)) if self.episodes is None else list(self.episodes)
+        asked = range(meta.total_episodes) if self.episodes is None else self.episodes
+        episodes = [episode for episode in asked if episode not in self.excluded]
         if not self.eval_split:
             return episodes
         tasks = meta.episodes["tasks"]

@@ -15,6 +15,7 @@ from ..checkpoint.download import refuse_missing
 from ..configuration_lafp import LAFPConfig
 from ..data.validation.soundness import Depth, lines, look_over
 from ..errors import UserError, in_one_line
+from ..lerobot_patches import unread_optimizer_option
 from ..options.constants import STAGES
 from .asked import as_option, flat, option_name, with_equal_signs
 from .trainings import RunState, Training, carry_out, last_checkpoint, refuse_other_trainings, run_state
@@ -175,15 +176,10 @@ def _refuse_word(word: str, typed: str) -> None:
 
 
 def _refuse_unread_optimizer(words: Sequence[str]) -> None:
-    """LeRobot replaces an optimiser by the policy's own, unless it is told not to."""
     if (_value("use_policy_training_preset", words) or "true").lower() == "false":
         return
-    for word in words:
-        if option_name(word).split(".")[0] in ("optimizer", "scheduler"):
-            raise UserError(
-                f"{word} is not read: LAFP has an optimiser of its own. Set --policy.optimizer_lr and its like, or add "
-                "--use_policy_training_preset=false and give both --optimizer and --scheduler options."
-            )
+    if (unread := unread_optimizer_option(words)) is not None:
+        raise UserError(unread)
 
 
 def _value(name: str, words: Sequence[str]) -> str | None:

@@ -6,7 +6,7 @@ What trains is in ``training``, what acts in ``acting``, what is saved in ``chec
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
 from huggingface_hub import ModelCard
@@ -23,7 +23,7 @@ from .checkpoint.card import model_card, save_beside
 from .checkpoint.download import fetched
 from .checkpoint.facts import facts_of_config, facts_of_dataset, facts_of_tensors
 from .checkpoint.history import runs_before
-from .checkpoint.integrity import SEALS, installed_versions, saved_whole
+from .checkpoint.integrity import SEALS, has_written, installed_versions, saved_whole
 from .checkpoint.loading import load_weights
 from .checkpoint.processors import refuse_processors
 from .configuration_lafp import LAFPConfig
@@ -63,6 +63,11 @@ class LAFPPolicy(PreTrainedPolicy):
 
     config_class = LAFPConfig
     name = "lafp"
+    #: After LeRobot 0.6.1: what FSDP shards as one, where ``--accelerator.fsdp.wrap_modules`` names nothing else. Of
+    #: ``_FSDP_UNITS`` the one that every policy has, since accelerate refuses names that it does not find.
+    _fsdp_wrap_modules: ClassVar[list[str]] = ["ObservationEncoder"]
+    #: What ``drop_queued_actions`` empties when the task changes; the history and the guard's last command stay.
+    _action_queue_attrs: ClassVar[tuple[str, ...]] = ("_chunk",)
     config: LAFPConfig
     stage_steps: Tensor
 
@@ -110,7 +115,7 @@ class LAFPPolicy(PreTrainedPolicy):
 
     @property
     def _no_split_modules(self) -> list[str]:
-        """What accelerate's FSDP shards as one: names of classes, which it wants to find here."""
+        """What accelerate's FSDP shards as one in LeRobot 0.6.1: names of classes, which it wants to find here."""
         return sorted({type(m).__name__ for m in self.modules()} & _FSDP_UNITS)
 
     # --- Training ------------------------------------------------------------------------------------------
@@ -322,9 +327,19 @@ class LAFPPolicy(PreTrainedPolicy):
         made = {"made_with": installed_versions()}
         return model_card({**facts, **made}, self.config.repo_id, license, tags, runs, dataset)
 
-    def _save_pretrained(self, save_directory: Path, state_dict: dict[str, Tensor] | None = None) -> None:
+    def _save_pretrained(self, save_directory: Path, **of_lerobot: Any) -> None:
+        """Save weights, configuration and card; see ``PreTrainedPolicy._save_pretrained``.
+
+        After LeRobot 0.6.1 every process calls this, since it gathers shards, and the first of them writes.
+
+        Args:
+            save_directory: The checkpoint's folder.
+            of_lerobot: LeRobot's own: ``state_dict`` in 0.6.1, where weights are gathered before; nothing after it.
+        """
         if self.limits is not None and not self.config.relative_actions and self.config.named_joints is not None:
             self.config.facts.actions_are_positions = self.limits.shows_positions
         with saved_whole(save_directory) as fresh:
-            super()._save_pretrained(fresh, state_dict=state_dict)
-        save_beside(self._card(self.config.license, self.config.tags or ()), save_directory)
+            super()._save_pretrained(fresh, **of_lerobot)
+            writes = has_written(fresh)
+        if writes:
+            save_beside(self._card(self.config.license, self.config.tags or ()), save_directory)

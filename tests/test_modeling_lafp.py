@@ -597,10 +597,12 @@ def test_the_average_acts_and_follows_the_warm_up(make_policy: Build, make_batch
 
 def test_a_loop_that_never_calls_update_is_made_up_for(make_policy: Build, make_batch: Batches) -> None:
     policy = make_policy(stage="latent_action")
+    optimizer = torch.optim.SGD(policy.get_optim_params(), lr=0.01)
     batch = make_batch(policy.config)
     for _ in range(3):
         policy.train()
         policy.forward(batch)[0].backward()
+        optimizer.step()
     policy.eval()
     assert policy.stage_steps.tolist() == [3, 0, 0]
     policy.eval()

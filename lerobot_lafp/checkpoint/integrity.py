@@ -20,6 +20,7 @@ from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
 from torch import Tensor
 
 from ..errors import in_one_line
+from ..model.distributed import process_index
 from ..options.constants import CHECKPOINT_FORMAT
 
 _FILES = (SAFETENSORS_SINGLE_FILE, CONFIG_NAME)
@@ -29,21 +30,31 @@ SEALS = ("checkpoint_format", "weights_digest", "options_digest", "made_with")
 
 @contextmanager
 def saved_whole(folder: Path) -> Iterator[Path]:
-    """Where to write the weights and the configuration of a checkpoint, which then appear in ``folder`` as a whole.
+    """Provide a folder for the weights and the configuration of a checkpoint, then move both into ``folder`` at once.
 
     A process that is killed leaves none of them half-written, and of two that do not belong together ``refuse_altered``
     tells. Where the disk is full, those that were there before stay.
+
+    Where several processes train, each has a folder of its own, and one that writes nothing into it moves nothing:
+    after 0.6.1 LeRobot saves in every process, and only the first of them writes.
     """
-    fresh = folder / ".saving"
+    rank = process_index()
+    fresh = folder / (f".saving-{rank}" if rank else ".saving")
     shutil.rmtree(fresh, ignore_errors=True)  # of a process that was killed here
     fresh.mkdir()
     try:
         yield fresh
-        seal(fresh)
-        for name in _FILES:
-            os.replace(fresh / name, folder / name)
+        if rank == 0 or has_written(fresh):
+            seal(fresh)
+            for name in _FILES:
+                os.replace(fresh / name, folder / name)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def has_written(fresh: Path) -> bool:
+    """Whether this process wrote a checkpoint into the folder that ``saved_whole`` gave it."""
+    return any(fresh.iterdir())
 
 
 def seal(folder: Path) -> None:

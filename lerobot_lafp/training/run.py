@@ -58,8 +58,8 @@ class TrainingRun:
             tasks = [str(task) for task in meta.tasks.index]
             self.known_tasks = config.take_tasks(tasks)
             warn_of_ignored_tasks(config, tasks)
-        self._update_due = False
         self._passes = 0  # forward passes since the last update
+        self._weights_seen: int | None = None  # `_changes` of the weights in the last of them
         self._saw_labels = False
         self._blank_cameras: set[str] = set()  # those that were warned of
         # Taken in when training begins: until then a checkpoint's own may follow.
@@ -107,7 +107,7 @@ class TrainingRun:
         return step_rng(int(steps.sum()), self._passes - 1, steps.device)
 
     def end_pass(self, stages: Stages, data: TrainingBatch) -> None:
-        """Take in what the batch showed; an optimiser step follows."""
+        """Take in what the batch showed; an optimiser step follows, after one or, as gradients add up, several."""
         config, limits = stages.config, stages.limits
         if limits is not None and config.reads_labels:
             if self._state_to_take is not None and len(limits.state_deviation):
@@ -118,13 +118,13 @@ class TrainingRun:
             joints = config.named_joints  # the same in every process, whichever of them saves
             where = None if data.state is None or joints is None else data.state[:, joints]
             limits.update(data.actions, data.labeled, data.state, where)
-        self._update_due = True
-        self._saw_labels = config.decoder_input != "action_head" and int(sum_of_all(data.labeled.sum())) > 0
+        self._weights_seen = _changes(stages)
+        seen = config.decoder_input != "action_head" and int(sum_of_all(data.labeled.sum())) > 0
+        self._saw_labels = self._saw_labels or seen
 
     def count_step(self, stages: Stages, steps: Tensor) -> None:
         """After an optimiser step: move the average of the weights, count the step in ``steps`` (3,), in place."""
-        self._update_due = False
-        self._passes = 0
+        self._passes, self._weights_seen = 0, None
         if stages.latent_policy in stages.trained and stages.average_policy is not None:
             done = int(steps[Stage.LATENT_POLICY.place])
             update_average(stages.average_policy, stages.latent_policy, stages.config.ema_decay, done)
@@ -132,13 +132,22 @@ class TrainingRun:
             # A decoder that was shown no label is not a trained one.
             if stage is not Stage.ACTION_DECODER or self._saw_labels:
                 steps[stage.place] += 1
+        self._saw_labels = False
         if (alone := stages.config.only_stage) is not None:
             steps[alone.place + 1 :] = 0  # what was built on the old weights is stale
 
     def settle(self, stages: Stages, steps: Tensor) -> None:
-        """Make up for a ``count_step`` that a training loop other than LeRobot's did not call."""
-        if self._update_due:
+        """Make up for a ``count_step`` that a training loop other than LeRobot's did not call.
+
+        Where the weights are those of the last pass, gradients still add up, and no step was made.
+        """
+        if self._weights_seen not in (None, _changes(stages)):
             self.count_step(stages, steps)
+
+
+def _changes(stages: Stages) -> int:
+    """How often anything, such as an optimiser, wrote to the weights in training."""
+    return sum(p._version for p in stages.trained_parameters())
 
 
 def refuse_missing_stages(config: LAFPConfig, steps: Tensor) -> None:

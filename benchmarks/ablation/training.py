@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lerobot.common.train_utils import load_training_state, save_training_state
 from lerobot.configs import PreTrainedConfig
+from lerobot.optim import load_optimizer_state, load_scheduler_state, save_optimizer_state, save_scheduler_state
 from lerobot.policies.factory import make_policy, make_pre_post_processors
-from lerobot.utils.random_utils import set_seed
+from lerobot.utils.random_utils import load_rng_state, save_rng_state, set_seed
 from safetensors.torch import load_model, save_model
 from torch import Tensor
 
@@ -67,10 +67,13 @@ def train(
     if not partial.exists() and (fresh / "seconds").is_file():  # killed between removing the old and naming the new
         os.replace(fresh, partial)
     done, seconds = 0, 0.0
-    if (partial / "seconds").is_file():
+    if (partial / "step").is_file():
         load_model(policy, partial / "weights.safetensors")
-        done, optimizer, scheduler = load_training_state(partial, optimizer, scheduler)
-        seconds = float((partial / "seconds").read_text())
+        load_rng_state(partial)
+        load_optimizer_state(optimizer, partial)
+        if scheduler is not None:
+            load_scheduler_state(scheduler, partial)
+        done, seconds = int((partial / "step").read_text()), float((partial / "seconds").read_text())
     clock = time.process_time()
     order = batches(frames.usable(episodes, getattr(config, "drop_n_last_frames", 0)), budget.batch_size, seed, done)
     frames = frames.on(device)
@@ -151,7 +154,11 @@ def _save_partial(folder: Path, policy: Any, step: int, optimizer: Any, schedule
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     save_model(policy, str(fresh / "weights.safetensors"))
-    save_training_state(fresh, step, optimizer, scheduler)
+    save_rng_state(fresh)
+    save_optimizer_state(optimizer, fresh)
+    if scheduler is not None:
+        save_scheduler_state(scheduler, fresh)
+    (fresh / "step").write_text(str(step))
     (fresh / "seconds").write_text(str(seconds))
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(fresh, folder)

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 import torch
-from lerobot.utils.constants import ACTION
+from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor
 
 from ..configuration_lafp import LAFPConfig
@@ -276,7 +276,7 @@ class SafetyGuard:
         if not bool(bad.any()):
             return None
         index = int(bad.nonzero()[0])
-        names = self.config.facts.state_names
+        names = self.config.names_of(OBS_STATE)
         name = names[index] if names and len(names) == len(deviation) else f"dimension {index}"
         return (
             f"the state of {name} is {float(state[0, index]):.4g}, far from any in training "

@@ -262,6 +262,16 @@ def test_a_state_that_cannot_be_right_holds(
         held.command(row(7, 0))
 
 
+def test_names_that_somebody_gave_are_those_that_are_told(config: LAFPConfig, limits: SafetyLimits) -> None:
+    given = {STATE: ["yaw", "height"], "action": ["turn", "rise"]}
+    held = guard(config, limits, names=given, limits__range={"turn": (0.0, 1.0)})
+    held.watch(picture(), row(5, 100))
+    with pytest.raises(UnsafeActionError, match="state of height is 100"):
+        held.command(row(float("nan"), 0))
+    with pytest.raises(ValueError, match="no action of this policy: turn, rise"):
+        guard(config, limits, limits__range={"pan.pos": (0.0, 1.0)})
+
+
 def test_a_picture_that_stays_while_the_arm_moves_holds(
     config: LAFPConfig, limits: SafetyLimits, monkeypatch: pytest.MonkeyPatch
 ) -> None:

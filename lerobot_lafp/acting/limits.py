@@ -20,6 +20,7 @@ from torch import Tensor
 from ..configuration_lafp import LAFPConfig
 from ..model.limits import SafetyLimits
 from ..options.names import is_motion, numbered
+from .bounds import by_place, changes_per_command, largest_change, range_of_commands
 from .real_time import Prefix
 
 logger = logging.getLogger(__name__)
@@ -182,44 +183,25 @@ class SafetyGuard:
     # --- Bounds --------------------------------------------------------------------------------------------
 
     def _range(self) -> tuple[Tensor, Tensor]:
-        action, more = self.limits.action, self.config.limits.margin * self.limits.width
-        low, high = action.low - more, action.high + more
-        if not action.seen:
-            low, high = torch.full_like(low, -torch.inf), torch.full_like(high, torch.inf)
-        for name, (least, most) in (self.config.limits.range or {}).items():
-            index = self._index(name, "limits.range")
-            low[index], high[index] = least, most
-        return low, high
+        action, options = self.limits.action, self.config.limits
+        chosen = by_place(options.range, self.names, "limits.range")
+        return range_of_commands(action.low, action.high, self.limits.width, options.margin, chosen)
 
     def _largest_changes(self) -> tuple[Tensor, Tensor, Tensor]:
         """From one command to the next, from where the joints are to the first command, and back into the range from
         outside of it, each (A,)."""
-        change = self.limits.change
-        factor = self.config.limits.change
-        step = torch.full_like(self._low, torch.inf)
-        if factor is not None and change.seen:
-            step = factor * change.high.cpu()
+        demonstrated, factor = self.limits.change, self.config.limits.change
+        step = largest_change(demonstrated.low.cpu(), demonstrated.high.cpu(), factor)
         first = torch.full_like(step, torch.inf)
         if self._behind is not None and factor is not None:
             first = torch.maximum(step, factor * self._behind)
         back = first.clone()
         self._capped = torch.zeros(len(back), dtype=torch.bool)
-        if (given := self.config.limits.change_per_s) is not None:
-            if self.config.facts.fps is None:
-                raise ValueError(
-                    "`limits.change_per_s` needs the rate of the commands, which this checkpoint does not know: train "
-                    "stage action_decoder again."
-                )
-            for name, value in given.items():
-                index = self._index(name, "limits.change_per_s")
-                step[index] = back[index] = value / self.config.facts.fps
-                self._capped[index] = True
+        chosen = changes_per_command(self.config.limits.change_per_s, self.names, self.config.facts.fps)
+        for index, value in chosen.items():
+            step[index] = back[index] = value
+            self._capped[index] = True
         return step, first, back
-
-    def _index(self, name: str, option: str) -> int:
-        if name not in self.names:
-            raise ValueError(f"`{option}` names {name!r}, which is no action of this policy: {', '.join(self.names)}.")
-        return self.names.index(name)
 
     def _bounded(self, action: Tensor) -> Tensor:
         out = action

@@ -6,7 +6,7 @@ from functools import wraps
 from typing import Any, NamedTuple
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from ..errors import UserError
 from .arguments import handing_on
@@ -60,7 +60,20 @@ COMMANDS = (
     Command("sim-arm", sim_arm),
 )
 
+
+class LafpParser(TyperGroup):
+    """The parser of ``lafp``, up to the command's name."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params = super().get_params(ctx)
+        for each in params:  # --help, --install-completion, --show-completion
+            if isinstance(each, TyperOption) and each.is_flag:
+                each.default = False  # off, not unset: what is unset goes through pydantic, which is slow to import
+        return params
+
+
 app = typer.Typer(
+    cls=LafpParser,
     epilog="Evaluation and robots are LeRobot's: lerobot-eval, lerobot-rollout.",
     no_args_is_help=True,
     rich_markup_mode=None,  # plain text, and no import of rich

@@ -29,8 +29,9 @@ from lerobot.utils.constants import ACTION, OBS_STATE
 from packaging.specifiers import SpecifierSet
 
 from .acting.robots import match_robot, match_rollout
-from .checkpoint.configurations import TYPE, as_now, refuse_old_words, run_as_now
+from .checkpoint.configurations import as_now, refuse_old_words, run_as_now
 from .checkpoint.download import explained
+from .checkpoint.files import TYPE
 from .checkpoint.integrity import installed_versions, read_config
 from .configuration_lafp import LAFPConfig
 from .options.constants import LATENT_ACTION

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
+from draccus import encode
 from huggingface_hub import ModelCard
 from lerobot.configs.train import TrainPipelineConfig
 from lerobot.policies.pretrained import PreTrainedPolicy
@@ -21,10 +22,10 @@ from .acting.limits import SafetyGuard
 from .acting.real_time import Chunk, Prefix, find_prefix
 from .checkpoint.card import model_card, save_beside
 from .checkpoint.download import fetched
-from .checkpoint.facts import facts_of_config, facts_of_dataset, facts_of_tensors
+from .checkpoint.facts import TENSORS, facts_of_config, facts_of_dataset, facts_of_tensors
 from .checkpoint.history import runs_before
 from .checkpoint.integrity import SEALS, has_written, installed_versions, saved_whole
-from .checkpoint.loading import load_weights
+from .checkpoint.loading import as_array, load_weights
 from .checkpoint.processors import refuse_processors
 from .configuration_lafp import LAFPConfig
 from .model.stages import Stages, build
@@ -313,7 +314,7 @@ class LAFPPolicy(PreTrainedPolicy):
     ) -> ModelCard:
         """The card that goes to the Hub (`checkpoint/card.py`); see ``PreTrainedPolicy.generate_model_card``."""
         runs = [{"dataset": {"repo_id": dataset_repo_id}}] if cfg is None else runs_before(cfg.to_dict())
-        return self._card(license, tags or (), runs, facts_of_dataset(dataset_meta))
+        return ModelCard(self._card(license, tags or (), runs, facts_of_dataset(dataset_meta)))
 
     def _card(
         self,
@@ -321,11 +322,12 @@ class LAFPPolicy(PreTrainedPolicy):
         tags: Sequence[str] = (),
         runs: Sequence[Mapping[str, Any]] = (),
         dataset: Mapping[str, Any] | None = None,
-    ) -> ModelCard:
+    ) -> str:
         # FSDP leaves buffers whole, while ``state_dict`` would wait for the other processes.
-        facts = {**facts_of_config(self.config), **facts_of_tensors(self.config, dict(self.named_buffers()))}
-        made = {"made_with": installed_versions()}
-        return model_card({**facts, **made}, self.config.repo_id, license, tags, runs, dataset)
+        buffers = {name: as_array(x) for name, x in self.named_buffers() if name.startswith(TENSORS)}
+        config = encode(self.config)
+        facts = {**facts_of_config(config), **facts_of_tensors(config, buffers), "made_with": installed_versions()}
+        return model_card(facts, self.config.repo_id, license, tags, runs, dataset)
 
     def _save_pretrained(self, save_directory: Path, **of_lerobot: Any) -> None:
         """Save weights, configuration and card; see ``PreTrainedPolicy._save_pretrained``.

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard, ModelCardData
-from lerobot.configs.train import TRAIN_CONFIG_NAME
+import yaml
 
 from ..errors import UserError
 from .download import refuse_missing
 from .evaluation import mean_ci95, read_evaluation
 from .facts import limit_lines, lines
+from .files import TRAIN_CONFIG
 from .history import commands, runs_before
 from .inspection import inspect
 
@@ -59,8 +59,8 @@ def model_card(
     evaluation: Mapping[str, Sequence[float]] | None = None,
     environment: Sequence[str] = (),
     probe: Sequence[str] = (),
-) -> ModelCard:
-    """Put a card together.
+) -> str:
+    """Put a card together, in Markdown with what the Hub reads on top.
 
     Args:
         facts: See ``facts.py``.
@@ -74,15 +74,16 @@ def model_card(
         probe: The lines of ``lafp probe``.
     """
     repo_id = runs[-1].get("dataset", {}).get("repo_id") if runs else None
-    data = ModelCardData(
-        license=license,
-        library_name="lerobot",
-        pipeline_tag="robotics",
-        tags=sorted({*tags, "robotics", "lerobot", "lafp"}),
-        datasets=[repo_id] if repo_id and not repo_id.startswith("local/") else None,
-    )
+    head = {
+        "datasets": [repo_id] if repo_id and not repo_id.startswith("local/") else None,
+        "library_name": "lerobot",
+        "license": license,
+        "pipeline_tag": "robotics",
+        "tags": sorted({*tags, "robotics", "lerobot", "lafp"}),
+    }
+    data = yaml.safe_dump({name: value for name, value in head.items() if value}, sort_keys=False, allow_unicode=True)
     body = _body(facts, name or "CHECKPOINT", runs, dataset or {}, evaluation, environment, probe)
-    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(body) + "\n")
+    return f"---\n{data}---\n\n" + "\n".join(body) + "\n"
 
 
 def write_card(
@@ -123,7 +124,7 @@ def write_card(
     file = checkpoint / CARD_NAME
     if not is_replaceable(file) and not overwrite:
         raise UserError(f"{file} exists. Add --overwrite to write it again.")
-    train_config = checkpoint / TRAIN_CONFIG_NAME
+    train_config = checkpoint / TRAIN_CONFIG
     card = model_card(
         found.facts,
         repo_id,
@@ -133,7 +134,7 @@ def write_card(
         environment=environment,
         probe=() if probe is None else _probe_lines(probe),
     )
-    file.write_text(str(card))
+    file.write_text(card)
     return file
 
 
@@ -145,7 +146,7 @@ def _probe_lines(folder: Path) -> list[str]:
         raise ValueError(f"{file} is not what lafp probe writes ({error!r}). Name the folder it wrote to.") from error
 
 
-def save_beside(card: ModelCard, folder: Path) -> None:
+def save_beside(card: str, folder: Path) -> None:
     """Write a card into a checkpoint that is being saved, unless somebody's own README is there."""
     if is_replaceable(file := folder / CARD_NAME):
         fresh = file.with_suffix(".saving")
@@ -217,7 +218,7 @@ def _training(facts: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], datas
     first = runs[0]["policy"].get("pretrained_path")
     began = "" if first is None else f" The first of them began from {first}, of which nothing more is known here."
     yield (
-        f"`{TRAIN_CONFIG_NAME}` beside the weights holds every option of the last run. The same again is the "
+        f"`{TRAIN_CONFIG}` beside the weights holds every option of the last run. The same again is the "
         f"following, in this order, with `--dataset.root` where the dataset lies in a folder.{began}\n"
     )
     yield "\n".join(["```bash", *(_wrapped(command) for command in commands(runs)), "```\n"])

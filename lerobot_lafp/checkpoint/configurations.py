@@ -14,9 +14,8 @@ from lerobot.configs.train import TRAIN_CONFIG_NAME
 
 from ..options.constants import CHECKPOINT_FORMAT
 from ..options.migration import GONE, format_of, migrate_config, successor
+from .files import TYPE
 from .integrity import read_config
-
-TYPE = "lafp"
 
 
 def refuse_old_words(words: Iterable[str], prefix: str = "") -> None:

@@ -3,17 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-
 from ..errors import UserError
 
 #: What of a repository is a checkpoint.
@@ -34,6 +23,10 @@ def fetched(checkpoint: str | Path, revision: str | None = None, **options: Any)
     """
     if Path(checkpoint).is_dir():
         return Path(checkpoint)
+    # Only now: the client takes half a second to import.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
     name = str(checkpoint)
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(_FILES), **options))
@@ -43,6 +36,16 @@ def fetched(checkpoint: str | Path, revision: str | None = None, **options: Any)
 
 def explained(name: str, error: Exception, revision: str | None = None) -> OSError:
     """Why ``name`` could not be had of the Hub, and the mend, for what the Hub's client raised."""
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
     if isinstance(error, RevisionNotFoundError):
         return FileNotFoundError(f"{name} has no revision {revision}: give a branch, tag or commit of it.")
     if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
@@ -59,7 +62,7 @@ def explained(name: str, error: Exception, revision: str | None = None) -> OSErr
     )
 
 
-_MEND = "Name a folder that holds config.json and model.safetensors (a run's .../pretrained_model), or a Hub name."
+MEND = "Name a folder that holds config.json and model.safetensors (a run's .../pretrained_model), or a Hub name."
 
 
 def refuse_missing(checkpoint: str | Path) -> None:
@@ -70,6 +73,6 @@ def refuse_missing(checkpoint: str | Path) -> None:
     """
     path = Path(checkpoint)
     if path.exists() and not (path / "config.json").is_file():
-        raise UserError(f"{checkpoint} holds no checkpoint. {_MEND}")
+        raise UserError(f"{checkpoint} holds no checkpoint. {MEND}")
     if not path.exists() and (path.is_absolute() or len(path.parts) != 2):
-        raise UserError(f"{checkpoint} does not exist. {_MEND}")
+        raise UserError(f"{checkpoint} does not exist. {MEND}")

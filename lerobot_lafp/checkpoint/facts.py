@@ -1,54 +1,144 @@
-"""What a checkpoint is, as plain values: from its configuration and its tensors, without the network."""
+"""What a checkpoint is, as plain values: from its configuration and a few of its tensors, without torch or LeRobot.
+
+The configuration is plain, as ``config.json`` has it, with every option in it; tensors are NumPy arrays.
+"""
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from lerobot.utils.constants import ACTION, OBS_STATE
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from ..acting.limits import SafetyGuard
-from ..configuration_lafp import LAFPConfig
-from ..model.limits import SafetyLimits
-from ..observation.terms import module_key
-from ..options.constants import STAGES
+from ..acting.bounds import by_place, changes_per_command, largest_change, range_of_commands
+from ..options.constants import Stage
+from ..options.names import numbered
+
+ACTION, OBS_STATE = "action", "observation.state"
+#: What the names of the tensors begin with that facts are told from.
+TENSORS = (
+    *("stage_steps", "limits.", "normalizer.vectors."),
+    *("action_decoder.moments.", "chunk_moments.", "latent_action_model.action_moments."),
+)
+Tensors = Mapping[str, NDArray[Any]]
 
 
-def facts_of_config(config: LAFPConfig) -> dict[str, Any]:
-    """Chunk, latents, observations and actions, for JSON."""
-    flow = config.policy_head == "flow"
+@dataclass(frozen=True)
+class _Configuration:
+    """What is read of a configuration, and nothing else is."""
+
+    horizon: int
+    num_latents: int
+    n_action_steps: int
+    fps: float | None
+    latent_dim: int
+    codebook_size: int
+    policy_head: str
+    num_flow_steps: int
+    decoder_input: str
+    #: That the policy reads; and states, after them those that the decoder alone may read.
+    cameras: dict[str, list[int]]
+    states: dict[str, list[int]]
+    state_dim: int
+    token_dim: int
+    action_dim: int | None
+    action_names: list[str] | None
+    relative_actions: bool
+    labeled_episodes: list[int] | None
+    tasks: list[str] | None
+    license: str | None
+    limits: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, saved: Mapping[str, Any]) -> "_Configuration":
+        """Read it of a ``config.json`` of the newest format, in which no option is missing."""
+        facts, latent = saved["facts"], saved["facts"]["latent_features"]
+        features = _in_order(saved.get("input_features") or {}, facts["feature_order"])
+        cameras, states = (
+            {key: list(ft["shape"]) for key, ft in features.items() if ft["type"] in kinds}
+            for kinds in (("VISUAL",), ("STATE", "ENV"))
+        )
+        seen_in_video = {key for key in features if latent is None or key in latent}
+        return cls(
+            horizon=saved["horizon"],
+            num_latents=saved["num_latents"],
+            n_action_steps=saved["n_action_steps"],
+            fps=facts["fps"],
+            latent_dim=saved["latent_dim"],
+            codebook_size=saved["codebook"]["size"],
+            policy_head=saved["policy_head"],
+            num_flow_steps=saved["num_flow_steps"],
+            decoder_input=saved["decoder_input"],
+            cameras={key: shape for key, shape in cameras.items() if key in seen_in_video},
+            states=dict(sorted(states.items(), key=lambda each: each[0] not in seen_in_video)),
+            state_dim=features[OBS_STATE]["shape"][0] if OBS_STATE in features else 0,
+            token_dim=saved["token_dim"],
+            action_dim=facts["action_dim"],
+            action_names=(saved["names"] or {}).get(ACTION) or facts["action_names"],
+            relative_actions=saved["relative_actions"],
+            labeled_episodes=saved["labeled_episodes"],
+            tasks=facts["tasks"],
+            license=saved.get("license"),
+            limits=saved["limits"],
+        )
+
+
+def _in_order(features: Mapping[str, Any], order: list[str] | None) -> dict[str, Any]:
+    """Features in ``order``; what is not in it after that by name."""
+    if order is None:
+        return dict(features)
+    places = {key: (order.index(key) if key in order else len(order), key) for key in features}
+    return {key: features[key] for key in sorted(features, key=places.__getitem__)}
+
+
+def facts_of_config(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Chunk, latents, observations and actions, for JSON.
+
+    Args:
+        saved: What ``config.json`` says, in the newest format and with every option; or a configuration, encoded so.
+    """
+    config = _Configuration.of(saved)
+    names = config.action_names
     return {
         "chunk": {
             "actions": config.horizon,
             "latents": config.num_latents,
-            "frames_per_latent": config.frame_offset,
+            "frames_per_latent": config.horizon // config.num_latents,
             "executed": config.n_action_steps,
             "fps": config.fps,
         },
-        "latents": {"width": config.latent_dim, "bottleneck": config.bottleneck},
-        "policy": {"head": config.policy_head, "steps": config.num_flow_steps if flow else 1},
+        "latents": {"width": config.latent_dim, "bottleneck": "vq" if config.codebook_size else "continuous"},
+        "policy": {
+            "head": config.policy_head,
+            "steps": config.num_flow_steps if config.policy_head == "flow" else 1,
+        },
         "decoder_input": config.decoder_input,
-        "cameras": {key: list(shape) for key, shape in config.camera_shapes.items()},
-        "states": {key: list(shape) for key, shape in {**config.vector_shapes, **config.decoder_vector_shapes}.items()},
-        "actions": {"width": config.action_dim, "names": config.action_names, "relative": config.relative_actions},
+        "cameras": config.cameras,
+        "states": config.states,
+        "actions": {"width": config.action_dim, "names": names, "relative": config.relative_actions},
         "labeled_episodes": None if config.labeled_episodes is None else len(config.labeled_episodes),
         "tasks": config.tasks,
         "license": config.license,
     }
 
 
-def facts_of_tensors(config: LAFPConfig, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+def facts_of_tensors(saved: Mapping[str, Any], tensors: Tensors) -> dict[str, Any]:
     """Steps of each stage, whether it acts, and the limits of its commands where there are any, for JSON.
 
     Args:
-        config: The checkpoint's.
-        tensors: Name -> tensor, of a file or of a policy in memory, whose buffers suffice; ``stage_steps`` must be
-            there.
+        saved: As in ``facts_of_config``.
+        tensors: Name -> array, of a file or of a policy in memory: those whose names begin with ``TENSORS``;
+            ``stage_steps`` must be there.
+
+    Raises:
+        ValueError: An option of the limits names what is no action.
     """
+    config = _Configuration.of(saved)
     steps = tensors["stage_steps"].tolist()
     head = tensors.get("latent_action_model.action_moments.count")
-    with_head = config.decoder_input == "none" and steps[1] and head is not None and int(head)
-    facts: dict[str, Any] = {"steps": dict(zip(STAGES, steps, strict=True)), "acts": bool(steps[2] or with_head)}
+    with_head = config.decoder_input == "action_head" and steps[1] and head is not None and int(head)
+    facts: dict[str, Any] = {"steps": dict(zip(Stage, steps, strict=True)), "acts": bool(steps[2] or with_head)}
     facts["statistics"] = _statistics(config, tensors)
     limits = _limits(config, tensors)
     if limits is not None:
@@ -64,37 +154,55 @@ def facts_of_dataset(meta: Any | None) -> dict[str, Any]:
     return {**sizes, "fps": meta.fps, "robot_type": meta.robot_type}
 
 
-def _statistics(config: LAFPConfig, tensors: Mapping[str, Tensor]) -> dict[str, dict[str, list[float]]]:
+def _statistics(config: _Configuration, tensors: Tensors) -> dict[str, dict[str, list[float]]]:
     """What the model normalises by: state, action -> mean and deviation, as far as they are known."""
     found = {}
-    for key in (*config.vector_shapes, *config.decoder_vector_shapes):
-        mean, std = (tensors.get(f"normalizer.vectors.{module_key(key)}.{name}") for name in ("mean", "std"))
+    for key in config.states:
+        name = f"normalizer.vectors.{key.replace('.', '__')}"
+        mean, std = tensors.get(f"{name}.mean"), tensors.get(f"{name}.std")
         if mean is not None and std is not None:
             found[key] = {"mean": mean.tolist(), "std": std.tolist()}
     for prefix in ("action_decoder.moments", "chunk_moments", "latent_action_model.action_moments"):
         count, mean, variance = (tensors.get(f"{prefix}.{name}") for name in ("count", "mean", "variance"))
         if ACTION not in found and mean is not None and variance is not None and count is not None and int(count):
-            found[ACTION] = {"mean": mean.tolist(), "std": variance.sqrt().tolist()}
+            found[ACTION] = {"mean": mean.tolist(), "std": np.sqrt(variance).tolist()}
     return found
 
 
-def _limits(config: LAFPConfig, tensors: Mapping[str, Tensor]) -> dict[str, Any] | None:
+def _limits(config: _Configuration, tensors: Tensors) -> dict[str, Any] | None:
     """Action's name -> the range that its commands are kept in, and its largest change from one to the next."""
-    own = {name.removeprefix("limits."): tensor.cpu() for name, tensor in tensors.items() if name.startswith("limits.")}
-    if not config.limits or config.action_dim is None or not own:
+    options, count = config.limits, config.action_dim
+    own = {name.removeprefix("limits."): tensor for name, tensor in tensors.items() if name.startswith("limits.")}
+    if not options["enabled"] or count is None or not own:
         return None
-    state = (config.input_features or {}).get(OBS_STATE)
-    limits = SafetyLimits(config.action_dim, state.shape[0] if state is not None else 0, config.token_dim)
-    try:
-        limits.load_state_dict(own)
-    except RuntimeError:
+    if {name: tensor.shape for name, tensor in own.items()} != _shapes_of_limits(config, count):
         return None  # loading says what is wrong
-    if not limits.action.seen:
+    if not bool((own["action.low"] <= own["action.high"]).all()):
         return None
-    guard = SafetyGuard(config, limits)
+    names = config.action_names
+    names = names if names is not None and len(names) == count else numbered(ACTION, count)
+    chosen = by_place(options["range"], names, "limits.range")
+    demonstrated = own["action.low"], own["action.high"], own["width"]
+    low, high = range_of_commands(*demonstrated, options["margin"], chosen)
+    change = largest_change(own["change.low"], own["change.high"], options["change"])
+    for index, value in changes_per_command(options["change_per_s"], names, config.fps).items():
+        change[index] = value
     return {
-        name: {"range": [low, high], "change": change if math.isfinite(change) else None}
-        for name, low, high, change in zip(guard.names, *(x.tolist() for x in guard.bounds), strict=True)
+        name: {"range": [a, b], "change": most if math.isfinite(most) else None}
+        for name, a, b, most in zip(names, low.tolist(), high.tolist(), change.tolist(), strict=True)
+    }
+
+
+def _shapes_of_limits(config: _Configuration, count: int) -> dict[str, tuple[int, ...]]:
+    """Those of the buffers of ``SafetyLimits`` of a policy of ``count`` actions."""
+    of_actions = ("action", "change", *(("lead",) if config.state_dim else ()))
+    ranges = {**dict.fromkeys(of_actions, count), "state": config.state_dim}
+    return {
+        **{f"{name}.{end}": (width,) for name, width in ranges.items() for end in ("low", "high")},
+        "width": (count,),
+        "state_deviation": (config.state_dim,),
+        "tokens.count": (),
+        **{f"tokens.{name}": (config.token_dim,) for name in ("mean", "variance")},
     }
 
 

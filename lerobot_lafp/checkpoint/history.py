@@ -2,20 +2,18 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
-
-from lerobot.configs.train import TRAIN_CONFIG_NAME, TrainPipelineConfig
 
 from ..options.fields import named_fields, read
 from ..options.migration import migrate_config
 from ..options.policy import PolicyOptions
+from .files import TRAIN_CONFIG
 
 Run = Mapping[str, Any]
 
-#: What a training run is told beside its policy, as far as it decides what comes out.
-_OF_THE_RUN = ("steps", "batch_size", "seed")
+#: What a training run is told beside its policy, as far as it decides what comes out -> its default in LeRobot.
+OF_THE_RUN = {"steps": 100_000, "batch_size": 8, "seed": 1000}
 
 
 def runs_before(run: Run) -> list[Run]:
@@ -25,7 +23,7 @@ def runs_before(run: Run) -> list[Run]:
     """
     runs = [_as_begun(run)]
     while (path := (runs[0].get("policy") or {}).get("pretrained_path")) is not None:
-        file = Path(path) / TRAIN_CONFIG_NAME
+        file = Path(path) / TRAIN_CONFIG
         if not file.is_file() or _lies_within(file, runs[0]):
             break
         runs.insert(0, _as_begun(json.loads(file.read_text())))
@@ -37,7 +35,7 @@ def _as_begun(run: Run) -> Run:
     policy = run.get("policy") or {}
     if policy.get("pretrained_path") is None or not _lies_within(policy["pretrained_path"], run):
         return run
-    for file in sorted(Path(str(run["output_dir"])).glob(f"checkpoints/*/pretrained_model/{TRAIN_CONFIG_NAME}")):
+    for file in sorted(Path(str(run["output_dir"])).glob(f"checkpoints/*/pretrained_model/{TRAIN_CONFIG}")):
         path = json.loads(file.read_text())["policy"].get("pretrained_path")
         if path is None or not _lies_within(path, run):
             return {**run, "policy": {**policy, "pretrained_path": path}}
@@ -51,7 +49,6 @@ def _lies_within(path: str | Path, run: Run) -> bool:
 def commands(runs: Sequence[Run]) -> Iterator[str]:
     """``lerobot-train`` of every run in order, with the options that differ from the defaults or the run before."""
     before: Run | None = None
-    defaults = {field.name: field.default for field in fields(TrainPipelineConfig)}
     for run in runs:
         policy = migrate_config(run["policy"])
         start = _checkpoint_of(before) if before is not None else policy.get("pretrained_path")
@@ -66,7 +63,7 @@ def commands(runs: Sequence[Run]) -> Iterator[str]:
             options.append("--dataset.root=outputs/labels")
         if data.get("episodes"):
             options.append(f"--dataset.episodes={_word(data['episodes'])}")
-        options += [f"--{name}={run[name]}" for name in _OF_THE_RUN if name in run and run[name] != defaults[name]]
+        options += [f"--{name}={run[name]}" for name, usual in OF_THE_RUN.items() if run.get(name, usual) != usual]
         yield " ".join(["lerobot-train", *options, "--policy.push_to_hub=false", f"--output_dir={_folder(run)}"])
         before = run
 

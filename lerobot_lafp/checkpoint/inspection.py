@@ -5,22 +5,44 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import torch
+import draccus
+import numpy as np
 from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from numpy.typing import NDArray
 
-from ..configuration_lafp import LAFPConfig
 from ..errors import UserError, in_one_line
+from ..options.checks import check
 from ..options.constants import CHECKPOINT_FORMAT, STAGES
 from ..options.migration import format_of, migrate_config
+from ..options.policy import PolicyOptions
 from .download import fetched, refuse_missing
 from .facts import facts_of_config, facts_of_tensors, limit_lines, lines, statistics_lines
+from .files import TYPE
 from .integrity import migrate, options_changed, read_config, refuse_altered
 from .processors import faults_of_processors
+from .tensors import read_tensors
 
+#: Fields of a ``config.json`` that LeRobot gives every policy.
+LEROBOTS_FIELDS = {
+    *("type", "input_features", "output_features", "normalization_mapping", "device", "use_amp", "use_peft"),
+    *("push_to_hub", "repo_id", "private", "tags", "license", "pretrained_path", "pretrained_revision"),
+}
 #: Position of a stage -> what its weights are called.
 _PREFIXES = ("latent_action_model.", "latent_policy.", "action_decoder.")
+
+
+@dataclass
+class _Feature:
+    type: str
+    shape: tuple[int, ...]
+
+
+@dataclass
+class _Saved(PolicyOptions):
+    """What is read of a ``config.json``: all options, and of LeRobot's fields these."""
+
+    input_features: dict[str, _Feature] | None = None
+    license: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +113,7 @@ def inspect(folder: Path) -> Inspection:
     except ValueError as error:
         saved = None
         faults.append(str(error))
-    config = None if saved is None else _read_config(folder, saved, facts, faults)
+    config = None if saved is None else _read_config(saved, facts, faults)
     tensors = _read_weights(folder, saved, facts, faults)
     if config is not None and tensors:
         _hold_together(config, tensors, facts, faults)
@@ -99,9 +121,10 @@ def inspect(folder: Path) -> Inspection:
     return Inspection(facts, tuple(faults))
 
 
-def _read_config(folder: Path, saved: Mapping[str, Any], facts: dict[str, Any], faults: list[str]) -> LAFPConfig | None:
+def _read_config(saved: Mapping[str, Any], facts: dict[str, Any], faults: list[str]) -> dict[str, Any] | None:
+    """The configuration in the newest format, with every option in it; None where it cannot be read."""
     facts["type"] = saved.get("type")
-    if saved.get("type") != LAFPConfig.get_choice_name(LAFPConfig):
+    if saved.get("type") != TYPE:
         faults.append(f"It is no LAFP checkpoint, but one of policy type {saved.get('type')}.")
         return None
     facts["format"], facts["made_with"] = format_of(saved), saved.get("made_with")
@@ -112,36 +135,47 @@ def _read_config(folder: Path, saved: Mapping[str, Any], facts: dict[str, Any], 
             f"{facts['made_with']} or newer."
         )
         return None
-    unknown = sorted(set(migrate_config(saved)) - {"type", *(field.name for field in fields(LAFPConfig))})
-    if unknown:
-        faults.append(
-            f"{CONFIG_NAME} has fields that this version does not know: {', '.join(unknown)}. Install the version it "
-            f"was made with ({facts['made_with'] or 'not recorded'}), or remove what was added by hand."
-        )
-        return None
     try:
-        config = LAFPConfig.from_pretrained(folder)
+        now = migrate_config(saved)
+        if unknown := _unknown(now):
+            faults.append(
+                f"{CONFIG_NAME} has fields that this version does not know: {', '.join(unknown)}. Install the version "
+                f"it was made with ({facts['made_with'] or 'not recorded'}), or remove what was added by hand."
+            )
+            return None
+        read = {field.name for field in fields(_Saved)}
+        options = draccus.decode(_Saved, {name: value for name, value in now.items() if name in read})
+        check(options)
+        config: dict[str, Any] = draccus.encode(options)
+        facts |= facts_of_config(config)
     except Exception as error:  # of the parser, which has several
-        faults.append(f"{CONFIG_NAME} does not hold valid options ({in_one_line(error.__cause__ or error)}).")
+        faults.append(f"{CONFIG_NAME} does not hold valid options ({in_one_line(error)}).")
         return None
-    assert isinstance(config, LAFPConfig)
-    facts |= facts_of_config(config)
     return config
+
+
+def _unknown(saved: Mapping[str, Any]) -> list[str]:
+    """Fields of a ``config.json`` that are nobody's."""
+    unknown = set(saved) - LEROBOTS_FIELDS - {field.name for field in fields(PolicyOptions)}
+    if unknown:  # perhaps of another LeRobot, which is only now imported: that takes seconds
+        from ..configuration_lafp import LAFPConfig
+
+        unknown -= {field.name for field in fields(LAFPConfig)}
+    return sorted(unknown)
 
 
 def _read_weights(
     folder: Path, saved: Mapping[str, Any] | None, facts: dict[str, Any], faults: list[str]
-) -> dict[str, Tensor]:
+) -> dict[str, NDArray[Any]]:
     file = folder / SAFETENSORS_SINGLE_FILE
     try:
-        with safe_open(file, framework="pt") as opened:
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (it is no mapping)
-    except (OSError, SafetensorError) as error:
-        faults.append(f"{file.name} cannot be read ({in_one_line(error)}). Copy or download it again.")
+        tensors = read_tensors(file)
+    except ValueError as error:
+        faults.append(str(error))
         return {}
     facts["weights"] = {
         "tensors": len(tensors),
-        "numbers": sum(tensor.numel() for tensor in tensors.values()),
+        "numbers": sum(tensor.size for tensor in tensors.values()),
         "bytes": file.stat().st_size,
     }
     try:
@@ -149,11 +183,7 @@ def _read_weights(
             facts["weights"]["verified"] = refuse_altered(file, saved)
     except ValueError as error:
         faults.append(str(error))
-    wrong = [
-        name
-        for name, tensor in tensors.items()
-        if tensor.is_floating_point() and not _is_bound(name) and not bool(torch.isfinite(tensor).all())
-    ]
+    wrong = [name for name, tensor in tensors.items() if not _is_bound(name) and not bool(np.isfinite(tensor).all())]
     if wrong:
         faults.append(f"{len(wrong)} of its tensors hold NaN or infinite values, the first is {wrong[0]}. Train again.")
     if saved is not None and "stage_steps" in tensors:
@@ -166,13 +196,19 @@ def _is_bound(name: str) -> bool:
     return name.startswith("limits.") or (name.startswith("normalizer.") and name.endswith((".low", ".high")))
 
 
-def _hold_together(config: LAFPConfig, tensors: Mapping[str, Tensor], facts: dict[str, Any], faults: list[str]) -> None:
+def _hold_together(
+    config: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], facts: dict[str, Any], faults: list[str]
+) -> None:
     """Weights against configuration, as far as that shows without the network."""
     if "stage_steps" not in tensors or len(tensors["stage_steps"]) != len(STAGES):
         faults.append(f"{SAFETENSORS_SINGLE_FILE} is not a LAFP checkpoint's: it holds no `stage_steps`.")
         return
-    facts |= facts_of_tensors(config, tensors)
+    try:
+        facts |= facts_of_tensors(config, tensors)
+    except ValueError as error:
+        faults.append(f"{CONFIG_NAME} does not fit: {error}")
+        return
     for (stage, trained), prefix in zip(facts["steps"].items(), _PREFIXES, strict=True):
-        needed = config.latent_source == "idm" or stage == "latent_policy"
+        needed = config["latent_source"] == "idm" or stage == "latent_policy"
         if trained and needed and not any(name.startswith(prefix) for name in tensors):
             faults.append(f"Stage {stage} was trained for {trained} steps, and there is no tensor {prefix}*.")

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
-from torch import Tensor
+from numpy.typing import NDArray
 
 from ..errors import in_one_line
 from ..model.distributed import process_index
@@ -133,56 +133,63 @@ def read_config(file: Path) -> dict[str, Any]:
     return saved
 
 
-def migrate(state: dict[str, Tensor], saved_format: int | None) -> None:
+#: What the names of the tensors begin or end with that migrations read and write.
+_BEGINS, _ENDS = ("normalizer.vectors.", "limits."), ("moments.variance",)
+
+
+def is_migrated(name: str) -> bool:
+    """Whether ``migrate`` needs the tensor of this name; all of these are small."""
+    return name.startswith(_BEGINS) or name.endswith(_ENDS)
+
+
+def migrate(state: dict[str, NDArray[Any]], saved_format: int | None) -> None:
     """Bring the tensors of an older checkpoint to ``CHECKPOINT_FORMAT``, in place, one format after the other.
 
     Args:
-        state: Name -> tensor, as read from the file.
+        state: Name -> array, as read from the file; of those that ``is_migrated`` names, all.
         saved_format: Its ``checkpoint_format``. Unset: 0.
     """
     for migration in _MIGRATIONS[saved_format or 0 :]:
         migration(state)
 
 
-def _from_0_to_1(state: dict[str, Tensor]) -> None:
+def _from_0_to_1(state: dict[str, NDArray[Any]]) -> None:
     """Format 0 had neither number nor digest; its tensors are the same."""
 
 
-def _from_1_to_2(state: dict[str, Tensor]) -> None:
+def _from_1_to_2(state: dict[str, NDArray[Any]]) -> None:
     """Format 1 had floors across dimensions: of a state's deviation for the guard, of what an action may do, a tenth of
     the widest dimension's. They become numbers of each dimension, so that it acts as it did. What never changed counted
     in its own unit."""
 
-    def at_least_a_tenth(x: Tensor) -> Tensor:
-        return x.clamp(min=float(x.max()) * 0.1)
+    def at_least_a_tenth(x: NDArray[Any]) -> NDArray[Any]:
+        return np.maximum(x, x.dtype.type(float(x.max()) * 0.1))
 
     for name in [name for name in state if name.startswith("normalizer.vectors.") and name.endswith(".std")]:
-        state[name.removesuffix("std") + "low"] = torch.full_like(state[name], -torch.inf)
-        state[name.removesuffix("std") + "high"] = torch.full_like(state[name], torch.inf)
+        state[name.removesuffix("std") + "low"] = np.full_like(state[name], -np.inf)
+        state[name.removesuffix("std") + "high"] = np.full_like(state[name], np.inf)
     for name in [name for name in state if name.endswith("moments.variance") or name == "limits.tokens.variance"]:
-        state[name] = torch.where(state[name].sqrt() > 1e-6, state[name], torch.ones_like(state[name]))
+        state[name] = np.where(np.sqrt(state[name]) > 1e-6, state[name], np.ones_like(state[name]))
     if "limits.action.low" not in state:
         return
     width = state["limits.action.high"] - state["limits.action.low"]
-    state["limits.width"] = at_least_a_tenth(width) if bool((width >= 0).all()) else torch.zeros_like(width)
+    state["limits.width"] = at_least_a_tenth(width) if bool((width >= 0).all()) else np.zeros_like(width)
     for name in ("limits.change.high", "limits.lead.high"):
         if name in state and bool((state[name] >= 0).all()):
             state[name] = at_least_a_tenth(state[name])
     mean, std = (state.get(f"normalizer.vectors.observation__state.{name}") for name in ("mean", "std"))
     if mean is None or std is None:
-        mean = std = width.new_zeros(0)
+        mean = std = np.zeros(0, dtype=width.dtype)
     elif "limits.lead.low" not in state:  # never measured, for want of the action's width
-        state["limits.lead.low"], state["limits.lead.high"] = (
-            torch.full_like(width, n) for n in (torch.inf, -torch.inf)
-        )
-    deviation = at_least_a_tenth(std.flatten()) if std.numel() else std
+        state["limits.lead.low"], state["limits.lead.high"] = (np.full_like(width, n) for n in (np.inf, -np.inf))
+    deviation = at_least_a_tenth(std.flatten()) if std.size else std
     state["limits.state_deviation"] = deviation
     state["limits.state.low"], state["limits.state.high"] = (mean.flatten() + n * deviation for n in (-3, 3))
 
 
-def _from_2_to_3(state: dict[str, Tensor]) -> None:
+def _from_2_to_3(state: dict[str, NDArray[Any]]) -> None:
     """Format 2 had other options (`lerobot_lafp/options/migration.py`); its tensors are the same."""
 
 
 #: Position N: from format N to N + 1.
-_MIGRATIONS: tuple[Callable[[dict[str, Tensor]], None], ...] = (_from_0_to_1, _from_1_to_2, _from_2_to_3)
+_MIGRATIONS: tuple[Callable[[dict[str, NDArray[Any]]], None], ...] = (_from_0_to_1, _from_1_to_2, _from_2_to_3)

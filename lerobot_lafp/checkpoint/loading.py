@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from draccus import encode
 from huggingface_hub.constants import CONFIG_NAME
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from ..configuration_lafp import LAFPConfig
 from ..options.constants import Stage
 from ..options.fields import named_fields, read
 from ..options.migration import format_of, migrate_config
-from .integrity import migrate, options_changed, read_config, refuse_altered
+from .integrity import is_migrated, migrate, options_changed, read_config, refuse_altered
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,9 @@ def load_weights(policy: nn.Module, config: LAFPConfig, file: str) -> None:
             "again.",
             Path(file).with_name(CONFIG_NAME),
         )
-    migrate(state, format_of(saved))
+    small = {name: as_array(tensor) for name, tensor in state.items() if is_migrated(name)}
+    migrate(small, format_of(saved))
+    state |= {name: torch.from_numpy(array) for name, array in small.items()}
     if "stage_steps" not in state:
         raise ValueError(f"{file} is not a LAFP checkpoint: it holds no `stage_steps`.")
     steps = state["stage_steps"].tolist()
@@ -79,6 +82,11 @@ def load_weights(policy: nn.Module, config: LAFPConfig, file: str) -> None:
     if len(kept) < len(own):
         logger.info("Built anew, not loaded: %s", sorted({n.split(".")[0] for n in set(own) - set(kept)}))
     policy.load_state_dict(kept, strict=False)
+
+
+def as_array(tensor: Tensor) -> NDArray[Any]:
+    """A tensor as a NumPy array, which knows no bfloat16: that becomes float32."""
+    return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).detach().cpu().numpy()
 
 
 def _refuse_changed_options(config: LAFPConfig, saved: Mapping[str, Any], folder: Path, steps: list[int]) -> None:

@@ -5,17 +5,20 @@ call with the arguments that the file gives (`L/processor/pipeline.py`). Ours ar
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from lerobot.configs.train import TRAIN_CONFIG_NAME
-from lerobot.processor import ProcessorStepRegistry
-from lerobot.utils.constants import POLICY_POSTPROCESSOR_DEFAULT_NAME, POLICY_PREPROCESSOR_DEFAULT_NAME
 from safetensors import SafetensorError, safe_open
 
 from ..errors import in_one_line
+from .files import PROCESSORS, TRAIN_CONFIG
 
-PROCESSORS = tuple(f"{name}.json" for name in (POLICY_PREPROCESSOR_DEFAULT_NAME, POLICY_POSTPROCESSOR_DEFAULT_NAME))
+#: Names in LeRobot's registry of the steps that a policy is saved with.
+OURS = frozenset(
+    {"rename_observations_processor", "to_batch_processor", "device_processor"}
+    | {"normalizer_processor", "unnormalizer_processor"}
+)
 
 
 def faults_of_processors(folder: Path) -> Iterator[str]:
@@ -30,7 +33,7 @@ def refuse_processors(folder: Path) -> None:
     Raises:
         ValueError: One of a run's checkpoint is missing or cannot be read, or it names what is no processor.
     """
-    if any((folder / name).exists() for name in (*PROCESSORS, TRAIN_CONFIG_NAME)):
+    if any((folder / name).exists() for name in (*PROCESSORS, TRAIN_CONFIG)):
         for fault in faults_of_processors(folder):
             raise ValueError(f"{folder}: {fault}")
 
@@ -39,11 +42,7 @@ def _faults(folder: Path, name: str) -> Iterator[str]:
     try:
         steps = json.loads((folder / name).read_text())["steps"]
         states = [step["state_file"] for step in steps if "state_file" in step]
-        unknown = [
-            str(step.get("class", step.get("registry_name")))
-            for step in steps
-            if step.get("registry_name") not in ProcessorStepRegistry.list()
-        ]
+        unknown = _unregistered(steps)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         yield f"{name} cannot be read ({in_one_line(error)}). Copy or download it again."
         return
@@ -55,7 +54,20 @@ def _faults(folder: Path, name: str) -> Iterator[str]:
         )
     for state in states:
         try:
-            with safe_open(folder / state, framework="pt"):
+            with safe_open(folder / state, framework="np"):
                 pass
         except (OSError, SafetensorError) as error:
             yield f"{state}, which {name} names, cannot be read ({in_one_line(error)}). Copy or download it again."
+
+
+def _unregistered(steps: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What pipelines name that LeRobot's registry does not; the registry is imported for other steps than ours."""
+    others = [step for step in steps if step.get("registry_name") not in OURS]
+    if not others:
+        return []
+    from lerobot.processor import ProcessorStepRegistry
+
+    known = ProcessorStepRegistry.list()
+    return [
+        str(each.get("class", each.get("registry_name"))) for each in others if each.get("registry_name") not in known
+    ]

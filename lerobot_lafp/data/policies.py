@@ -4,7 +4,7 @@ import contextlib
 import io
 from pathlib import Path
 
-from ..checkpoint.download import _MEND, refuse_missing
+from ..checkpoint.download import MEND, refuse_missing
 from ..configuration_lafp import LAFPConfig
 from ..errors import UserError, in_one_line
 from ..modeling_lafp import LAFPPolicy
@@ -30,4 +30,4 @@ def load_policy(checkpoint: str | Path, device: str | None = None) -> LAFPPolicy
         with contextlib.redirect_stdout(io.StringIO()):  # LeRobot prints where the weights are from
             return LAFPPolicy.from_pretrained(checkpoint, config=config)
     except OSError as error:
-        raise UserError(f"{checkpoint} cannot be read ({in_one_line(error)}). {_MEND}") from error
+        raise UserError(f"{checkpoint} cannot be read ({in_one_line(error)}). {MEND}") from error

@@ -30,6 +30,7 @@ def test_every_checkpoint_is_saved_with_one(trained: Callable[..., LAFPPolicy], 
     card = ModelCard.load(tmp_path / "README.md")
     assert card.data.license == "mit"
     assert "| stages trained | latent_action 1 steps; it does not act yet |" in card.text
+    assert str(card) == (tmp_path / "README.md").read_text(), "as the Hub's client writes one"
     assert "## Training" not in card.text, "what is not known"
     policy.stage_steps += 1
     policy.save_pretrained(tmp_path)

@@ -1,22 +1,35 @@
 """What ``lafp inspect`` says of a checkpoint, and which faults it finds."""
 
 import json
+import math
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lerobot.configs.train import TRAIN_CONFIG_NAME, TrainPipelineConfig
+from lerobot.processor import ProcessorStepRegistry
+from lerobot.utils.constants import POLICY_POSTPROCESSOR_DEFAULT_NAME, POLICY_PREPROCESSOR_DEFAULT_NAME
 from safetensors.torch import load_file, save_file
 
-from lerobot_lafp import LAFPPolicy
-from lerobot_lafp.checkpoint.inspection import inspect
+from lerobot_lafp import LAFPConfig, LAFPPolicy
+from lerobot_lafp.checkpoint.files import PROCESSORS, TRAIN_CONFIG, TYPE
+from lerobot_lafp.checkpoint.history import OF_THE_RUN
+from lerobot_lafp.checkpoint.inspection import LEROBOTS_FIELDS, inspect
 from lerobot_lafp.checkpoint.integrity import digest, seal
+from lerobot_lafp.checkpoint.processors import OURS
+from lerobot_lafp.checkpoint.tensors import read_tensors
 from lerobot_lafp.cli.main import main as lafp
 from lerobot_lafp.options.constants import CHECKPOINT_FORMAT
+from lerobot_lafp.options.policy import PolicyOptions
 
-from ..conftest import FRONT, STATE
+from ..conftest import ENV_STATE, FRONT, STATE, WRIST
 from .conftest import edit_config
 
 
@@ -39,11 +52,66 @@ def test_a_sound_checkpoint_is_described(
     assert told["faults"] == []
     assert told["labeled_episodes"] == 3
     moments = policy.action_decoder.moments
-    assert told["statistics"]["action"] == {"mean": moments.mean.tolist(), "std": moments.variance.sqrt().tolist()}
+    assert told["statistics"]["action"]["mean"] == moments.mean.tolist()
+    assert told["statistics"]["action"]["std"] == pytest.approx(moments.variance.sqrt().tolist())
     assert set(told["statistics"]) == {STATE, "action"}
     assert told["weights"]["numbers"] == sum(x.numel() for x in policy.state_dict().values())
-    low, high, _ = (x.tolist() for x in policy._guard.bounds)
-    assert [limit["range"] for limit in told["limits"].values()] == [[*pair] for pair in zip(low, high, strict=True)]
+    assert told["limits"] == as_told(policy)
+
+
+def as_told(policy: LAFPPolicy) -> dict[str, Any]:
+    """The limits of the guard that acts."""
+    low, high, change = (x.tolist() for x in policy._guard.bounds)
+    return {
+        name: {"range": [a, b], "change": most if math.isfinite(most) else None}
+        for name, a, b, most in zip(policy._guard.names, low, high, change, strict=True)
+    }
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"limits__range": {"action 1": [-0.5, 0.25]}, "limits__change": None},
+        {"limits__change_per_s": {"lift": 3.3}, "fps": 30.0, "action_names": ["pan", "lift"], "limits__margin": 1 / 3},
+        {"names": {"action": ["x", "y"]}, "action_names": ["pan", "lift"], "relative_actions": True},
+        {"decoder_observes": "tokens", "limits__change": 0.7},
+    ],
+)
+def test_limits_are_those_that_a_policy_acts_by(
+    options: dict[str, Any], trained: Callable[..., LAFPPolicy], save: Callable[[LAFPPolicy], Path]
+) -> None:
+    policy = trained("joint", STATE, FRONT, **options)
+    found = inspect(save(policy))
+    assert found.faults == ()
+    assert found.facts["limits"] == as_told(policy)
+
+
+def test_limits_that_name_no_action_are_a_fault(
+    trained: Callable[..., LAFPPolicy], save: Callable[[LAFPPolicy], Path]
+) -> None:
+    folder = save(trained("joint"))
+    saved = json.loads((folder / "config.json").read_text())
+    edit_config(folder, limits={**saved["limits"], "range": {"wing": [0, 1]}})
+    assert inspect(folder).faults == (
+        "config.json does not fit: `limits.range` names 'wing', which is no action of this policy: action 0, action 1.",
+    )
+
+
+def test_observations_are_those_of_the_configuration(
+    trained: Callable[..., LAFPPolicy], save: Callable[[LAFPPolicy], Path]
+) -> None:
+    """A state that the decoder alone reads comes last; cameras in the order in which the networks read them."""
+    policy = trained("joint", FRONT, WRIST, STATE, ENV_STATE)
+    folder = save(policy)
+    saved = json.loads((folder / "config.json").read_text())
+    latent, order = [WRIST, FRONT, ENV_STATE], [WRIST, FRONT, STATE, ENV_STATE]
+    edit_config(folder, facts={**saved["facts"], "latent_features": latent, "feature_order": order})
+    config, facts = LAFPConfig.from_pretrained(folder), inspect(folder).facts
+    assert list(facts["cameras"].items()) == [(key, list(shape)) for key, shape in config.camera_shapes.items()]
+    states = {**config.vector_shapes, **config.decoder_vector_shapes}
+    assert list(facts["states"].items()) == [(key, list(shape)) for key, shape in states.items()]
+    assert list(facts["cameras"]) == [WRIST, FRONT]
+    assert list(facts["states"]) == [ENV_STATE, STATE]
 
 
 def test_no_network_is_built(
@@ -94,6 +162,13 @@ def _flip(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(data)
 
 
+def _names_step(step: dict[str, Any]) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        (folder / "policy_preprocessor.json").write_text(json.dumps({"steps": [{**step, "config": {}}]}))
+
+    return edit
+
+
 @pytest.mark.parametrize(
     ("damage", "fault"),
     [
@@ -105,6 +180,9 @@ def _flip(folder: Path) -> None:
         (lambda f: edit_config(f, checkpoint_format=99), "It has format 99"),
         (lambda f: edit_config(f, horizon=5), "`num_latents` (2) must divide `horizon` (5)"),
         (lambda f: edit_config(f, limit_margin=0.2), "fields that this version does not know: limit_margin"),
+        (lambda f: edit_config(f, horizon="many"), "`horizon`: Couldn't parse 'many' into an int"),
+        (lambda f: edit_config(f, limits={"wings": 2}), "`limits`: The fields `wings` are not valid for Limits"),
+        (lambda f: edit_config(f, input_features={STATE: 3}), "does not hold valid options"),
         (lambda f: (f / "model.safetensors").unlink(), "model.safetensors cannot be read"),
         (lambda f: (f / "model.safetensors").write_bytes(b"short"), "model.safetensors cannot be read"),
         (_flip, "is not what was saved with its config.json"),
@@ -116,6 +194,8 @@ def _flip(folder: Path) -> None:
         ),
         (lambda f: (f / "policy_preprocessor.json").unlink(), "policy_preprocessor.json cannot be read"),
         (lambda f: (f / "policy_postprocessor.json").write_text("[]"), "policy_postprocessor.json cannot be read"),
+        (_names_step({"registry_name": "wings"}), "names wings, which is no processor step that is installed here"),
+        (_names_step({"class": "os.system"}), "names os.system, which is no processor step that is installed here"),
     ],
 )
 def test_a_fault_is_named_and_the_status_says_so(
@@ -145,6 +225,61 @@ def test_a_state_file_that_a_processor_names_must_be_there(
     for state in states:
         state.unlink()
     assert len(inspect(folder).faults) == len(states)
+
+
+def test_steps_of_lerobots_that_a_policy_is_not_saved_with_are_sound(
+    trained: Callable[..., LAFPPolicy], save: Callable[[LAFPPolicy], Path]
+) -> None:
+    folder = save(trained("joint"))
+    assert "tokenizer_processor" not in OURS
+    _names_step({"registry_name": "tokenizer_processor"})(folder)
+    assert inspect(folder).sound
+
+
+def test_numbers_of_half_the_size_are_read(
+    trained: Callable[..., LAFPPolicy], save: Callable[[LAFPPolicy], Path], tmp_path: Path
+) -> None:
+    x = torch.randn(3, 5)
+    save_file({"x": x.bfloat16(), "y": x.half(), "n": torch.tensor(7)}, tmp_path / "x.safetensors")
+    read = read_tensors(tmp_path / "x.safetensors")
+    assert read["x"].tolist() == x.bfloat16().float().tolist()
+    assert read["y"].tolist() == x.half().tolist()
+    assert int(read["n"]) == 7
+    folder = save(trained("joint"))
+    _weights(lambda s: s.update({"action_decoder.moments.mean": torch.full((2,), torch.nan).bfloat16()}))(folder)
+    assert "the first is action_decoder.moments.mean" in "\n".join(inspect(folder).faults)
+
+
+def test_what_is_known_without_lerobot_is_as_lerobot_has_it(
+    trained: Callable[..., LAFPPolicy], save: Callable[[LAFPPolicy], Path]
+) -> None:
+    """Constants that are written down, so that neither LeRobot nor torch has to be imported."""
+    folder = save(trained("joint"))
+    saved = [step for name in PROCESSORS for step in json.loads((folder / name).read_text())["steps"]]
+    assert {step["registry_name"] for step in saved} == OURS
+    assert set(ProcessorStepRegistry.list()) >= OURS
+    assert (f"{POLICY_PREPROCESSOR_DEFAULT_NAME}.json", f"{POLICY_POSTPROCESSOR_DEFAULT_NAME}.json") == PROCESSORS
+    assert (TRAIN_CONFIG_NAME, LAFPConfig.get_choice_name(LAFPConfig)) == (TRAIN_CONFIG, TYPE)
+    assert {"type", *(field.name for field in fields(LAFPConfig))} == LEROBOTS_FIELDS | {
+        field.name for field in fields(PolicyOptions)
+    }
+    assert {
+        field.name: field.default for field in fields(TrainPipelineConfig) if field.name in OF_THE_RUN
+    } == OF_THE_RUN
+
+
+@pytest.mark.parametrize("command", ["inspect", "card"])
+def test_neither_torch_nor_lerobot_is_imported(command: str, tmp_path: Path) -> None:
+    shipped, folder = Path(__file__).parents[2] / "checkpoints" / "two_way", tmp_path / "checkpoint"
+    shutil.copytree(shipped, folder)
+    program = f"""
+import sys
+from lerobot_lafp.cli.main import main
+assert main([{command!r}, {str(folder)!r}, *{["--overwrite"] if command == "card" else []!r}]) == 0
+print(*{{"torch", "torchvision", "lerobot", "matplotlib"}} & sys.modules.keys(), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr.strip()) == (0, "")
 
 
 def test_without_a_digest_it_is_not_known_whether_it_is_as_saved(

@@ -20,7 +20,6 @@ from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
 from numpy.typing import NDArray
 
 from ..errors import in_one_line
-from ..model.distributed import process_index
 from ..options.constants import CHECKPOINT_FORMAT
 
 _FILES = (SAFETENSORS_SINGLE_FILE, CONFIG_NAME)
@@ -38,6 +37,8 @@ def saved_whole(folder: Path) -> Iterator[Path]:
     Where several processes train, each has a folder of its own, and one that writes nothing into it moves nothing:
     after 0.6.1 LeRobot saves in every process, and only the first of them writes.
     """
+    from ..model.distributed import process_index  # torch, which reading a checkpoint does without
+
     rank = process_index()
     fresh = folder / (f".saving-{rank}" if rank else ".saving")
     shutil.rmtree(fresh, ignore_errors=True)  # of a process that was killed here

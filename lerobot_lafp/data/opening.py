@@ -10,7 +10,7 @@ from lerobot.datasets.utils import INFO_PATH
 from ..configuration_lafp import LAFPConfig
 from ..errors import in_one_line
 from ..training.dataset_formats import refuse_other_format, why_unreadable
-from .validation.soundness import Depth, look_over
+from .validation.soundness import CheckLevel, validate_dataset
 
 
 def load_dataset(
@@ -40,7 +40,7 @@ def load_dataset(
     except Exception as error:  # the Hub's client, LeRobot and datasets have no common base for what can go wrong
         if (problem := why_unreadable(error, repo_id)) is not None:
             raise ValueError(problem) from error
-        faults = () if root is None else look_over(Path(root), Depth.FILES).faults
+        faults = () if root is None else validate_dataset(Path(root), CheckLevel.FILES).faults
         why = " ".join(map(str, faults)) or f"{in_one_line(error)}."
         raise ValueError(f"Dataset {repo_id} cannot be read: {why} {mend}") from error
     for key in (*config.camera_shapes, *config.vector_shapes):

@@ -13,7 +13,7 @@ from lerobot.utils.constants import HF_LEROBOT_HOME
 
 from ..checkpoint.download import refuse_missing
 from ..configuration_lafp import LAFPConfig
-from ..data.validation.soundness import Depth, lines, look_over
+from ..data.validation.soundness import CheckLevel, lines, validate_dataset
 from ..errors import UserError, in_one_line
 from ..lerobot_patches import unread_optimizer_option
 from ..options.constants import STAGES
@@ -235,7 +235,7 @@ def _what_ails_the_dataset(config: tuple[Path, dict[str, Any]] | None, options: 
     dataset = dict((config[1].get("dataset") or {}) if config is not None else {})
     dataset |= dict(word.removeprefix("--dataset.").split("=", 1) for word in options if word.startswith("--dataset."))
     root = Path(dataset["root"]) if dataset.get("root") else HF_LEROBOT_HOME / str(dataset.get("repo_id"))
-    if not (root / INFO_PATH).is_file() or not (found := look_over(root, Depth.FRAMES)).faults:
+    if not (root / INFO_PATH).is_file() or not (found := validate_dataset(root, CheckLevel.FRAMES)).faults:
         return ""
     return f"\nThe dataset in {root} is not whole (lafp check {root} looks further):\n" + "\n".join(lines(found))
 

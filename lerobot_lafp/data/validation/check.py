@@ -19,7 +19,7 @@ from .overview import overview
 from .overview_lines import lines as overview_lines
 from .overview_lines import unreadable_lines
 from .remarks import remarks
-from .soundness import TOLERANCE_S, Depth, Soundness, look_over
+from .soundness import TOLERANCE_S, CheckLevel, Soundness, validate_dataset
 from .soundness import lines as soundness_lines
 
 
@@ -96,8 +96,8 @@ def check(
     here = Path(dataset).exists()
     refuse_other_format(dataset if here else None, None if here else dataset)
     root = _folder(dataset)
-    depth, seen = (Depth.PICTURES, Seen()) if decode else (Depth.FRAMES, None)
-    found = look_over(root, depth, tolerance_s, progress=progress, seen=seen)
+    level, seen = (CheckLevel.PICTURES, Seen()) if decode else (CheckLevel.FRAMES, None)
+    found = validate_dataset(root, level, tolerance_s, progress=progress, seen=seen)
     facts: dict[str, Any] = {}
     if found.episodes:
         facts = overview(root, seen, policy, robot, progress=progress)

@@ -31,7 +31,7 @@ from .columns import plain
 TOLERANCE_S = 1e-4
 
 
-class Depth(IntEnum):
+class CheckLevel(IntEnum):
     """How far one looks: whether files are there and can be opened; at every row and every frame's time; at every
     picture, decoded."""
 
@@ -81,9 +81,9 @@ class Soundness:
         return sorted(set(self.episodes).difference(*lost))
 
 
-def look_over(
+def validate_dataset(
     root: Path,
-    depth: Depth = Depth.FRAMES,
+    level: CheckLevel = CheckLevel.FRAMES,
     tolerance_s: float = TOLERANCE_S,
     progress: bool = False,
     seen: Seen | None = None,
@@ -92,7 +92,7 @@ def look_over(
 
     Args:
         root: With ``meta/info.json`` in it.
-        depth: How far.
+        level: How far.
         tolerance_s: Seconds that a frame may be away from where it is looked for.
         progress: Whether a bar is shown.
         seen: Gets what every picture looks like, of ``PICTURES``.
@@ -114,10 +114,10 @@ def look_over(
             (file, among, partial(_video_faults, camera=camera, fps=meta.fps, seen=seen))
             for file, among in _by_file(rows, f"videos/{camera}", path, start)
         ]
-    found: list[Fault] = list(_statistics_faults(meta)) if depth else []
+    found: list[Fault] = list(_statistics_faults(meta)) if level else []
     for file, among, faults_of in tqdm(files, desc="files", unit="file", disable=not progress):
         if (root / file).is_file():
-            found += faults_of(root, file, among, depth=depth, tolerance_s=tolerance_s)
+            found += faults_of(root, file, among, level=level, tolerance_s=tolerance_s)
         else:
             found.append(Fault(file, "is not there", tuple(among), lost=True))
     return Soundness(tuple(range(meta.total_episodes)), tuple(found))
@@ -194,16 +194,16 @@ def _table_faults(
     file: str,
     episodes: Mapping[int, _Span],
     meta: LeRobotDatasetMetadata,
-    depth: Depth,
+    level: CheckLevel,
     tolerance_s: float,
     seen: Seen | None,
 ) -> Iterator[Fault]:
     """Faults of one table of frames, which is there."""
     try:
         names = pq.read_schema(root / file).names
-        pictures = [name for name in meta.image_keys if name in names] if depth is Depth.PICTURES else []
+        pictures = [name for name in meta.image_keys if name in names] if level is CheckLevel.PICTURES else []
         wanted = [*pictures, *(name for name in names if name not in meta.image_keys)]
-        table = pq.read_table(root / file, columns=wanted if depth else ["episode_index"])
+        table = pq.read_table(root / file, columns=wanted if level else ["episode_index"])
     except (OSError, pa.ArrowException) as error:
         yield Fault(file, f"cannot be read: {in_one_line(error)}", tuple(episodes), lost=True)
         return
@@ -212,7 +212,7 @@ def _table_faults(
         mine = np.flatnonzero(episode_of == episode)
         if len(mine) != span.frames:
             yield Fault(file, f"has {len(mine)} frames where meta says {span.frames}", (episode,))
-        elif depth:
+        elif level:
             yield from _frame_faults(file, episode, table.take(mine), span, meta, tolerance_s, seen)
 
 
@@ -279,14 +279,14 @@ def _video_faults(
     episodes: Mapping[int, _Span],
     camera: str,
     fps: int,
-    depth: Depth,
+    level: CheckLevel,
     tolerance_s: float,
     seen: Seen | None,
 ) -> Iterator[Fault]:
     """Faults of one video file, which is there."""
-    shown = Looks() if depth is Depth.PICTURES and seen is not None else None
+    shown = Looks() if level is CheckLevel.PICTURES and seen is not None else None
     try:
-        times = _times(root / file, depth, shown)
+        times = _times(root / file, level, shown)
     except (av.FFmpegError, EOFError, OSError, ValueError) as error:
         yield Fault(file, f"cannot be read: {in_one_line(error)}", tuple(episodes), lost=True)
         return
@@ -308,7 +308,7 @@ def _video_faults(
             yield Fault(file, f"has no picture for {where}; the nearest is {nearest[i]:.4f} s away", (episode,))
 
 
-def _times(file: Path, depth: Depth, looks: Looks | None) -> NDArray[Any] | None:
+def _times(file: Path, level: CheckLevel, looks: Looks | None) -> NDArray[Any] | None:
     """Seconds of a video's pictures: those that its packets say, or of ``PICTURES`` those that are decoded, which are
     added to ``looks`` in the same order.
 
@@ -320,10 +320,10 @@ def _times(file: Path, depth: Depth, looks: Looks | None) -> NDArray[Any] | None
         stream = container.streams.video[0]
         if stream.codec_context is None:  # decoding would take the whole process down
             raise ValueError("its codec is not known")
-        if depth is Depth.FILES:
+        if level is CheckLevel.FILES:
             return None
         at: list[Any] = []
-        for each in container.decode(stream) if depth is Depth.PICTURES else container.demux(stream):
+        for each in container.decode(stream) if level is CheckLevel.PICTURES else container.demux(stream):
             if each.pts is None or each.time_base is None:
                 continue
             at.append(each.pts * each.time_base)

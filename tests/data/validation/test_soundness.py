@@ -15,7 +15,7 @@ from lerobot_lafp.cli.main import main
 from lerobot_lafp.data.importing import importer as importing
 from lerobot_lafp.data.opening import load_dataset
 from lerobot_lafp.data.validation import check as checking
-from lerobot_lafp.data.validation.soundness import Depth, look_over
+from lerobot_lafp.data.validation.soundness import CheckLevel, validate_dataset
 from lerobot_lafp.runs.stages import train_stages
 from lerobot_lafp.runs.trainings import last_checkpoint, train
 from lerobot_lafp.simulators.two_way.demonstrator import write_demonstrations
@@ -224,9 +224,9 @@ def test_a_dataset_of_the_hub_is_looked_at_even_if_lerobot_cannot_open_it(
 
 
 def test_looking_at_files_alone_opens_them(filmed: Path) -> None:
-    assert not look_over(filmed, Depth.FILES).faults
+    assert not validate_dataset(filmed, CheckLevel.FILES).faults
     cut(filmed / VIDEO.format(0))
-    assert [fault.episodes for fault in look_over(filmed, Depth.FILES).faults] == [(0,)]
+    assert [fault.episodes for fault in validate_dataset(filmed, CheckLevel.FILES).faults] == [(0,)]
 
 
 def test_a_probe_names_the_file_that_is_missing(filmed: Path) -> None:

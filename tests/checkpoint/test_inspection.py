@@ -15,10 +15,11 @@ import pytest
 import torch
 from lerobot.configs.train import TRAIN_CONFIG_NAME, TrainPipelineConfig
 from lerobot.processor import ProcessorStepRegistry
-from lerobot.utils.constants import POLICY_POSTPROCESSOR_DEFAULT_NAME, POLICY_PREPROCESSOR_DEFAULT_NAME
+from lerobot.utils import constants
 from safetensors.torch import load_file, save_file
 
 from lerobot_lafp import LAFPConfig, LAFPPolicy
+from lerobot_lafp.checkpoint import facts as of_facts
 from lerobot_lafp.checkpoint.files import PROCESSORS, TRAIN_CONFIG, TYPE
 from lerobot_lafp.checkpoint.history import OF_THE_RUN
 from lerobot_lafp.checkpoint.inspection import LEROBOTS_FIELDS, inspect
@@ -258,7 +259,9 @@ def test_what_is_known_without_lerobot_is_as_lerobot_has_it(
     saved = [step for name in PROCESSORS for step in json.loads((folder / name).read_text())["steps"]]
     assert {step["registry_name"] for step in saved} == OURS
     assert set(ProcessorStepRegistry.list()) >= OURS
-    assert (f"{POLICY_PREPROCESSOR_DEFAULT_NAME}.json", f"{POLICY_POSTPROCESSOR_DEFAULT_NAME}.json") == PROCESSORS
+    names = (constants.POLICY_PREPROCESSOR_DEFAULT_NAME, constants.POLICY_POSTPROCESSOR_DEFAULT_NAME)
+    assert tuple(f"{name}.json" for name in names) == PROCESSORS
+    assert (constants.ACTION, constants.OBS_STATE) == (of_facts.ACTION, of_facts.OBS_STATE)
     assert (TRAIN_CONFIG_NAME, LAFPConfig.get_choice_name(LAFPConfig)) == (TRAIN_CONFIG, TYPE)
     assert {"type", *(field.name for field in fields(LAFPConfig))} == LEROBOTS_FIELDS | {
         field.name for field in fields(PolicyOptions)

@@ -167,7 +167,8 @@ def _observed(policy: LAFPPolicy, features: bool) -> list[str]:
     if policy.normalizer.vit is None:
         raise ValueError(
             "This checkpoint has no frozen ViT whose features could be written: it was trained with "
-            f"vision_encoder={config.vision_encoder}. Leave --features out, or train with --policy.vision_encoder=vit."
+            f"backbone.encoder={config.backbone.encoder}. Leave --features out, or train with "
+            "--policy.backbone.encoder=vit."
         )
     return list(config.camera_shapes)
 

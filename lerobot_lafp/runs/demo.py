@@ -43,8 +43,8 @@ RUNS = (
     Run("lafp/latent_policy", "2_latent_policy.yaml", "lafp/latent_action"),
     Run("lafp/action_decoder", "3_action_decoder.yaml", "lafp/latent_policy"),
     Run("bc/latent_policy", "2_latent_policy.yaml", "lafp/latent_action", ("--policy.policy_head=bc",)),
-    Run("bc/action_decoder", "3_action_decoder.yaml", "bc/latent_policy", ("--policy.decoder_input=direct",)),
-    Run("direct/action_decoder", "3_action_decoder.yaml", "lafp/latent_policy", ("--policy.decoder_input=direct",)),
+    Run("bc/action_decoder", "3_action_decoder.yaml", "bc/latent_policy", ("--policy.decoder_input=samples",)),
+    Run("direct/action_decoder", "3_action_decoder.yaml", "lafp/latent_policy", ("--policy.decoder_input=samples",)),
     Run("few_labels", "few_labels.yaml"),
 )
 

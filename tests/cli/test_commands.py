@@ -152,7 +152,7 @@ def test_stage_2_from_labels(stages: Path, two_way: Data, run: Callable[..., Fin
     stage_2 = [
         f"--policy.path={checkpoint}",
         "--policy.stage=latent_policy",
-        "--policy.latent_labels=true",
+        "--policy.precomputed_latents=true",
         f"--dataset.repo_id={two_way.repo_id}",
         *SHORT,
     ]

@@ -17,6 +17,7 @@ from lerobot_lafp.diagnostics import Collected, collect, dataset_batches, diagno
 from lerobot_lafp.diagnostics.collect import TAUS
 from lerobot_lafp.simulators.two_way.demonstrator import write_demonstrations
 
+from ..building import lafp
 from ..conftest import TINY
 
 IMAGE = {OBS_IMAGE: PolicyFeature(FeatureType.VISUAL, (3, 32, 32))}
@@ -48,7 +49,7 @@ def make_checkpoint(
 
     def build(features: dict[str, PolicyFeature], steps: int = 1, actions: bool = True, **options: Any) -> Path:
         outputs = {ACTION: PolicyFeature(FeatureType.ACTION, (2,))} if actions else {}
-        config = LAFPConfig(input_features=features, output_features=outputs, **{**TINY, **options})
+        config = lafp(input_features=features, output_features=outputs, **{**TINY, **options})
         policy = LAFPPolicy(config)
         train(policy, make_batch(config, size=12, actions=actions), steps=steps)
         policy.save_pretrained(tmp_path / "checkpoint")
@@ -99,7 +100,7 @@ def test_latents_of_film_are_held_against_motions(
 ) -> None:
     """A checkpoint that has not seen an action yet, on demonstrations whose actions are positions, as the states."""
     checkpoint = make_checkpoint(IMAGE, stage="latent_action", actions=False)
-    assert LAFPConfig.from_pretrained(checkpoint).action_dim is None
+    assert LAFPConfig.from_pretrained(checkpoint).facts.action_dim is None
     assert main(command(checkpoint, two_way, tmp_path / "out", "--max_frames=60")) == 0
     assert "the actions relative to the state" in capsys.readouterr().out.splitlines()[0]
 
@@ -108,7 +109,7 @@ def test_stage_1_alone_on_video(
     video: Path, make_checkpoint: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Neither actions nor policy: each line says what is missing, and what can be said all the same."""
-    options: dict[str, Any] = {"stage": "latent_action", "bottleneck": "vq", "codebook_size": 4, "codebook_heads": 2}
+    options: dict[str, Any] = {"stage": "latent_action", "codebook__size": 4, "codebook__heads": 2}
     checkpoint = make_checkpoint(IMAGE, horizon=2, num_latents=1, n_action_steps=1, **options)
     assert main(command(checkpoint, video, tmp_path / "out", "--max_frames=40", "--seed=3")) == 0
     told, policy, codebook = capsys.readouterr().out.splitlines()
@@ -232,7 +233,7 @@ def test_codes_are_those_of_the_quantised_latents(
     make_batch: Callable[..., dict[str, Any]],
     train: Callable[..., list[float]],
 ) -> None:
-    policy = make_policy(stage="latent_action", bottleneck="vq")
+    policy = make_policy(stage="latent_action", codebook__size=4)
     train(policy, make_batch(policy.config, size=16), steps=3)
     found = collect(policy, [make_batch(probe_config(policy.config), size=6)])
     model = policy.latent_action_model

@@ -58,7 +58,10 @@ def _call_main(command: str, arguments: list[str], log: Path | None) -> None:
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(file, sys.stdout.fileno())
         os.dup2(file, sys.stderr.fileno())
+    from ..lerobot_patches import refuse_old_options_of_the_command_line
+
     sys.argv = [command, *arguments]
+    refuse_old_options_of_the_command_line()  # the server has imported the plugin, before there was a command line
     importlib.import_module(_COMMANDS[command]).main()
 
 

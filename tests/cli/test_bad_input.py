@@ -36,10 +36,11 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Data:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--policy.horizon=15"], "`horizon` must equal `frame_offset` * `num_latents`"),
+        (["--policy.horizon=15"], "`num_latents` (4) must divide `horizon` (15)"),
         (["--policy.labeled_episodes=[]"], "`labeled_episodes` is empty"),
         (["--policy.labeled_episodes=[0,7]"], "`labeled_episodes` names episode 7"),
-        (["--policy.num_latents=6", "--policy.horizon=24"], "`horizon` (24) is longer than the shortest episode"),
+        (["--policy.num_latents=6", "--policy.horizon=24"], "`horizon` (24 frames) is longer than every episode"),
+        (["--policy.limit_margin=0.2"], "`limit_margin` is an option of an older lerobot_policy_lafp"),
         (["--policy.labeled_episodes=[0,1,2]"], "`action` holds NaN or infinite values in episode 2"),
         (["--policy.relative_actions=true", "--policy.labeled_episodes=[0]"], None),
     ],

@@ -65,11 +65,11 @@ def test_joints_in_another_order(
     assert_same_weights(*(train(f"more_on_{root.name}", root, goes_on(trained)) for root in (first, second)))
 
     (tmp_path / "sim.json").write_text(json.dumps(CALIBRATION))
-    wrong = json.dumps(["shoulder_pan.pos", "shoulder_lift.pos", "elbow_flex.pos", "wrist_flex.pos", "yaw.pos", "jaw"])
+    wrong = json.dumps({ACTION: [*names[:4], "yaw.pos", "jaw"]})
     for output, renamed in (
         (trained, None),
         (train("of_alphabetical", second, "--policy.type=lafp", *TINY), None),
-        (trained, f"--policy.action_names={wrong}"),
+        (trained, f"--policy.names={wrong}"),
     ):
         with simulated_time.arm(tmp_path / "arm") as arm:
             done = run(
@@ -84,7 +84,7 @@ def test_joints_in_another_order(
                 "--device=cpu",
                 "--play_sounds=false",
                 "--return_to_initial_position=false",
-                "--policy.limits=false",  # the arm does not start where the demonstrations are
+                "--policy.limits.enabled=false",  # the arm does not start where the demonstrations are
                 *([] if renamed is None else [renamed]),
             )
             if renamed is not None:

@@ -37,5 +37,6 @@ def test_from_demonstrations_to_rollouts(
     assert film.total_episodes == 3
     assert not {"action", "observation.state"} & set(film.features)
     config = json.loads((example.last_checkpoint(tmp_path / "lafp" / "action_decoder") / "config.json").read_text())
-    assert config["latent_features"] == [f"observation.images.{view}" for view in example.VIEWS], "it acts on pictures"
+    views = [f"observation.images.{view}" for view in example.VIEWS]
+    assert config["facts"]["latent_features"] == views, "it acts on pictures"
     assert example.run(tmp_path, example.SMOKE) == done, "nothing is done twice"

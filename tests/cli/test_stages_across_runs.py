@@ -46,7 +46,7 @@ def from_video(video: Data, train_once: Callable[..., Path]) -> Path:
 
 
 def test_1_state_of_a_later_dataset_is_normalised(from_video: Path, two_way: Data) -> None:
-    options = ["--stage=action_decoder", "--decoder_observation=true", "--labeled_episodes=[0,1]"]
+    options = ["--stage=action_decoder", "--decoder_observes=tokens", "--labeled_episodes=[0,1]"]
     policy = load(from_video, two_way, *options)
     stats = LeRobotDatasetMetadata(two_way.repo_id, root=two_way.root).stats["observation.state"]
     normalizer = policy.normalizer.vectors["observation__state"]
@@ -131,4 +131,4 @@ def test_labels_null_on_the_command_line_means_all(stages: Path, two_way: Data) 
 def test_stage_1_labels_are_saved_for_later_stages(stages: Path) -> None:
     config = json.loads((last_checkpoint(stages / "action_decoder") / "config.json").read_text())
     assert config["labeled_episodes"] == [0, 1]
-    assert config["labels_repo_id"] == "local/two_way"
+    assert config["facts"]["labels_repo_id"] == "local/two_way"

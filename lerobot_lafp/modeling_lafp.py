@@ -21,10 +21,10 @@ from .acting.chunk import History, as_history, predict_chunk, present, refuse_un
 from .acting.limits import SafetyGuard
 from .acting.real_time import Chunk, Prefix, find_prefix
 from .checkpoint.card import model_card, save_beside
-from .checkpoint.download import fetched
+from .checkpoint.download import download
 from .checkpoint.facts import TENSORS, facts_of_config, facts_of_dataset, facts_of_tensors
 from .checkpoint.history import runs_before
-from .checkpoint.integrity import SEALS, has_written, installed_versions, saved_whole
+from .checkpoint.integrity import SEALS, atomic_save, has_written, installed_versions
 from .checkpoint.loading import as_array, load_weights
 from .checkpoint.processors import refuse_processors
 from .configuration_lafp import LAFPConfig
@@ -291,7 +291,7 @@ class LAFPPolicy(PreTrainedPolicy):
             ValueError: It is not whole, or does not fit ``config``.
         """
         of_hub = {name: kwargs.pop(name) for name in _HUB_OPTIONS if name in kwargs}
-        folder = fetched(pretrained_name_or_path, **of_hub)
+        folder = download(pretrained_name_or_path, **of_hub)
         refuse_processors(folder)
         return cast(Self, super().from_pretrained(folder, config=config, load_backbone=False, **kwargs))
 
@@ -340,7 +340,7 @@ class LAFPPolicy(PreTrainedPolicy):
         """
         if self.limits is not None and not self.config.relative_actions and self.config.named_joints is not None:
             self.config.facts.actions_are_positions = self.limits.shows_positions
-        with saved_whole(save_directory) as fresh:
+        with atomic_save(save_directory) as fresh:
             super()._save_pretrained(fresh, **of_lerobot)
             writes = has_written(fresh)
         if writes:

@@ -9,7 +9,7 @@ from ..errors import UserError
 _FILES = ("*.json", "*.safetensors")
 
 
-def fetched(checkpoint: str | Path, revision: str | None = None, **options: Any) -> Path:
+def download(checkpoint: str | Path, revision: str | None = None, **options: Any) -> Path:
     """The folder of ``checkpoint``, which is downloaded first if it is a repository of the Hub.
 
     Args:

@@ -15,7 +15,7 @@ from ..options.checks import check
 from ..options.constants import CHECKPOINT_FORMAT, STAGES
 from ..options.migration import format_of, migrate_config
 from ..options.policy import PolicyOptions
-from .download import fetched, refuse_missing
+from .download import download, refuse_missing
 from .facts import facts_of_config, facts_of_tensors, limit_lines, lines, statistics_lines
 from .files import TYPE
 from .integrity import migrate, options_changed, read_config, refuse_altered
@@ -99,7 +99,7 @@ def inspect_checkpoint(name: str) -> Inspection:
     """
     refuse_missing(name)
     try:
-        return inspect(fetched(name))
+        return inspect(download(name))
     except OSError as error:
         raise UserError(in_one_line(error)) from error
 

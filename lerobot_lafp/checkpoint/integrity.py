@@ -28,7 +28,7 @@ SEALS = ("checkpoint_format", "weights_digest", "options_digest", "made_with")
 
 
 @contextmanager
-def saved_whole(folder: Path) -> Iterator[Path]:
+def atomic_save(folder: Path) -> Iterator[Path]:
     """Provide a folder for the weights and the configuration of a checkpoint, then move both into ``folder`` at once.
 
     A process that is killed leaves none of them half-written, and of two that do not belong together ``refuse_altered``
@@ -54,7 +54,7 @@ def saved_whole(folder: Path) -> Iterator[Path]:
 
 
 def has_written(fresh: Path) -> bool:
-    """Whether this process wrote a checkpoint into the folder that ``saved_whole`` gave it."""
+    """Whether this process wrote a checkpoint into the folder that ``atomic_save`` gave it."""
     return any(fresh.iterdir())
 
 

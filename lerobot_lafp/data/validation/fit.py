@@ -14,7 +14,7 @@ from lerobot.utils.constants import ACTION, OBS_STATE
 from lerobot.utils.feature_utils import dataset_to_policy_features
 
 from ...acting.protections import protections
-from ...checkpoint.download import fetched, refuse_missing
+from ...checkpoint.download import download, refuse_missing
 from ...checkpoint.inspection import inspect
 from ...configuration_lafp import LAFPConfig
 from ...errors import UserError, in_one_line
@@ -52,7 +52,7 @@ def read_checkpoint(name: str) -> Checkpoint:
     """
     refuse_missing(name)
     try:
-        folder = fetched(name)
+        folder = download(name)
     except OSError as error:
         raise UserError(in_one_line(error)) from error
     found = inspect(folder)

@@ -1,12 +1,15 @@
 """LeRobot after 0.6.1: all processes save and one writes, cards and queues go by other names, gradients add up."""
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import lerobot
 import pytest
 import torch
 import torch.distributed as dist
@@ -345,3 +348,31 @@ def test_lerobot_finds_one_set_of_offsets(make_config: Callable[..., LAFPConfig]
     """Offsets of images alone would have it refuse a dataset that has none."""
     for name in ("image_observation_delta_indices", "state_observation_delta_indices"):
         assert not hasattr(make_config(), name)
+
+
+# --- A source tree -------------------------------------------------------------------------------------------
+
+
+def test_a_source_tree_takes_the_place_of_the_installed_lerobot(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "src").mkdir(parents=True)
+    (tree / "src" / "lerobot").symlink_to(Path(lerobot.__file__).parent)
+    (tree / "pyproject.toml").write_text(
+        '[project]\nname = "lerobot"\nversion = "0.6.9"\ndependencies = ["torch<1", "no_such_package", "einops"]\n'
+    )
+    looks = tmp_path / "test_looks.py"
+    looks.write_text(
+        "import importlib.metadata\nimport lerobot\n\n\ndef test_looks():\n"
+        f"    assert lerobot.__file__.startswith({str(tree)!r})\n"
+        '    assert importlib.metadata.version("lerobot") == "0.6.9"\n'
+    )
+    script = Path(__file__).parents[1] / "tools" / "try_lerobot.sh"
+    environment = {**os.environ, "PYTHON": sys.executable}
+    done = subprocess.run([script, tree, looks], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "It requires torch<1, and there is 2" in done.stderr
+    assert "It requires no_such_package, and there is none" in done.stderr
+    assert "einops" not in done.stderr
+    refused = subprocess.run([script, tmp_path], env=environment, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "is no source tree of LeRobot" in refused.stderr

@@ -11,6 +11,7 @@ from typing import Any
 from lerobot.configs.train import TRAIN_CONFIG_NAME
 from lerobot.utils.constants import (
     LAST_CHECKPOINT_LINK,
+    OPTIMIZER_PARAM_GROUPS,
     PRETRAINED_MODEL_DIR,
     SCHEDULER_STATE,
     TRAINING_STATE_DIR,
@@ -43,9 +44,11 @@ def last_checkpoint(output_dir: Path) -> Path:
 
 
 def _is_whole(checkpoint: Path) -> bool:
-    """Whether all of a checkpoint was written: the state of the schedule comes last (`L/common/train_utils.py`)."""
+    """Whether all of a checkpoint was written (`L/common/train_utils.py`): the last is the state of the schedule in
+    LeRobot 0.6.1, and that of the optimiser in later versions."""
     try:
-        json.loads((checkpoint / TRAINING_STATE_DIR / SCHEDULER_STATE).read_text())
+        for name in (SCHEDULER_STATE, OPTIMIZER_PARAM_GROUPS):
+            json.loads((checkpoint / TRAINING_STATE_DIR / name).read_text())
     except (OSError, ValueError):
         return False
     return True

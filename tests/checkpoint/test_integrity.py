@@ -202,8 +202,8 @@ def test_a_full_disk_leaves_the_checkpoint_that_was_there(saved: Path, monkeypat
     policy.stage_steps += 1
     write = PreTrainedPolicy._save_pretrained
 
-    def full(self: LAFPPolicy, folder: Path, state_dict: Any = None) -> None:
-        write(self, folder, state_dict=state_dict)
+    def full(self: LAFPPolicy, folder: Path, **of_lerobot: Any) -> None:
+        write(self, folder, **of_lerobot)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(PreTrainedPolicy, "_save_pretrained", full)

@@ -12,20 +12,25 @@ from lerobot_lafp.runs.asked import read_command
 from lerobot_lafp.runs.trainings import RunState, Training, last_checkpoint, refuse_other_trainings, run_state, train
 
 OPTIONS = ("--policy.type=lafp", "--policy.device=cpu", "--dataset.repo_id=me/pick", "--steps=4")
+LAST_FILES = ("scheduler_state.json", "optimizer_param_groups.json")
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., Path]:
-    """``run(*steps, last=None, partial=None)``: a run of 30 steps and its checkpoints, laid out as by LeRobot."""
+    """``run(*steps, last=None, partial=None)``: a run of 30 steps and its checkpoints, laid out as by LeRobot.
 
-    def build(*steps: int, last: int | None = None, partial: int | None = None) -> Path:
+    Of step ``partial`` the file that comes last is cut off: ``of``, which is another after LeRobot 0.6.1.
+    """
+
+    def build(*steps: int, last: int | None = None, partial: int | None = None, of: str = LAST_FILES[0]) -> Path:
         for step in (*steps, *([] if partial is None else [partial])):
             folder = tmp_path / "checkpoints" / f"{step:06}"
             (folder / "pretrained_model").mkdir(parents=True)
             (folder / "training_state").mkdir()
             (folder / "pretrained_model" / "train_config.json").write_text('{"steps": 30}')
             (folder / "training_state" / "training_step.json").write_text(f'{{"step": {step}}}')
-            (folder / "training_state" / "scheduler_state.json").write_text("{" if step == partial else "{}")
+            for name in LAST_FILES:
+                (folder / "training_state" / name).write_text("{" if step == partial and name == of else "{}")
         if last is not None:
             (tmp_path / "checkpoints" / "last").symlink_to(f"{last:06}")
         return tmp_path
@@ -49,8 +54,9 @@ def test_killed_before_the_first_was_whole(run: Callable[..., Path]) -> None:
     assert run_state(run(partial=10)) is RunState.NEW
 
 
-def test_half_a_checkpoint_is_passed_over(run: Callable[..., Path]) -> None:
-    assert last_checkpoint(run(10, 20, partial=30)).parent.name == "000020"
+@pytest.mark.parametrize("of", LAST_FILES)
+def test_half_a_checkpoint_is_passed_over(of: str, run: Callable[..., Path]) -> None:
+    assert last_checkpoint(run(10, 20, partial=30, of=of)).parent.name == "000020"
 
 
 def test_finished(run: Callable[..., Path]) -> None:
@@ -65,7 +71,8 @@ def lay(folder: Path, step: int, options: Sequence[str] = OPTIONS) -> None:
     config = read_command(options, {}).config | {"output_dir": str(folder)}
     (checkpoint / "pretrained_model" / "train_config.json").write_text(json.dumps(config))
     (checkpoint / "training_state" / "training_step.json").write_text(f'{{"step": {step}}}')
-    (checkpoint / "training_state" / "scheduler_state.json").write_text("{}")
+    for name in LAST_FILES:
+        (checkpoint / "training_state" / name).write_text("{}")
 
 
 @pytest.fixture

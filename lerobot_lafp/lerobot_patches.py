@@ -129,6 +129,7 @@ def explain_unreadable_configurations() -> None:
         cls: type[PreTrainedConfig], pretrained_name_or_path: str | Path, **options: Any
     ) -> PreTrainedConfig:
         overrides = [in_json(each) for each in options.pop("cli_overrides", None) or []]
+        folder = None
         try:
             folder = _folder_of_configuration(str(pretrained_name_or_path), options)
             if folder is None:
@@ -151,7 +152,9 @@ def explain_unreadable_configurations() -> None:
                 "again, or give a revision where it was whole."
             ) from error
         except DecodingError as error:
-            if LAFPConfig.__name__ not in error.message:
+            typed = {word.partition("=")[0].removeprefix("--") for word in overrides}
+            is_ours = folder is not None and read_config(folder / CONFIG_NAME).get("type") == TYPE
+            if ".".join(error.key_path) in typed or not is_ours:
                 raise
             mend = (
                 f". The config.json of {pretrained_name_or_path} does not fit lerobot_policy_lafp "

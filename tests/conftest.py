@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.utils.constants import ACTION
 from torch import Tensor
@@ -20,6 +21,10 @@ from lerobot_lafp import LAFPConfig, LAFPPolicy
 from lerobot_lafp.options.constants import STAGES
 
 from .building import FACTS, lafp, put
+
+# A busy machine is slow, and that is no defect.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 os.environ.setdefault("MUJOCO_GL", "egl")  # read when dm_control is imported, by whichever process does
 

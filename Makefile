@@ -1,12 +1,16 @@
 # `make demo` and `make test` install all they need into .venv; nothing has to be there but python3 and make.
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-fast lint clean
 
 demo: .venv/installed
 	.venv/bin/lafp demo configs/two_way
 
 test: .venv/installed
 	.venv/bin/python -m pytest
+
+# All but what starts LeRobot's commands or trains for long: minutes instead of a quarter of an hour.
+test-fast: .venv/installed
+	.venv/bin/python -m pytest -m "not slow"
 
 lint: .venv/installed
 	.venv/bin/ruff check .

@@ -59,6 +59,17 @@ TINY = {
 }
 
 
+#: The only ones of tests/cli that start no command and train nothing.
+QUICK_OF_COMMANDS = ("test_arguments.py", "test_help.py")
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """All that commands do is slow; ``make test-fast`` leaves out whatever is."""
+    for item in items:
+        if item.path.parent.name == "cli" and item.path.name not in QUICK_OF_COMMANDS:
+            item.add_marker("slow")
+
+
 @pytest.fixture(autouse=True)
 def _small_and_seeded() -> None:
     torch.set_num_threads(1)

@@ -21,6 +21,7 @@ def test_there_is_one_of_each_task() -> None:
     assert [path.name for path in SHIPPED] == ["pusht_keypoints", "two_way"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpoint", SHIPPED, ids=lambda path: path.name)
 def test_it_does_what_its_card_says(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert inspect(checkpoint).sound

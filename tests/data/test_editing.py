@@ -95,6 +95,7 @@ def assert_measured(root: Path, *names: str) -> None:
         assert stats["count"].tolist() == [len(values)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("media", "options"),
     [("images", []), ("videos", []), ("videos", ["--images"])],
@@ -129,6 +130,7 @@ def test_labels_outlive_an_edit(
         assert torch.equal(held, ~pad), "latents are where the pad says"
 
 
+@pytest.mark.slow
 def test_lerobot_trains_on_an_edited_dataset(
     make_checkpoint: Callable[..., Path], images: Path, delete: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -164,6 +166,7 @@ def test_labels_of_two_checkpoints_are_not_mixed(
         losses(other, shorter, precomputed_latents=True)
 
 
+@pytest.mark.slow
 def test_every_other_edit_leaves_the_labels(
     make_checkpoint: Callable[..., Path], images: Path, edit: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -185,6 +188,7 @@ def test_every_other_edit_leaves_the_labels(
     assert torch.isfinite(losses(checkpoint, whole, precomputed_latents=True)).all()
 
 
+@pytest.mark.slow
 def test_features_outlive_an_edit(
     make_vit: Callable[..., Path],
     make_checkpoint: Callable[..., Path],

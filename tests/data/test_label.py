@@ -22,6 +22,7 @@ from ..conftest import TINY
 from .labelling import NAME, PAD, columns, label, losses, stage_2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("media", ["images", "videos"])
 @pytest.mark.parametrize("hold", [False, True])
 def test_stage_2_learns_the_same_from_labels_as_from_video(
@@ -203,6 +204,7 @@ def encode(checkpoint: Path, root: Path, output: Path) -> Path:
     return output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("media", ["images", "videos"])
 @pytest.mark.parametrize("stage", ["latent_action", "latent_policy", "joint"])
 def test_a_stage_learns_the_same_from_features_as_from_video(

@@ -49,6 +49,7 @@ def test_over_five_thousand_actions(
     assert grown(lambda: policy.select_action(anew(observation)), first=500, times=5000) < MOST
 
 
+@pytest.mark.slow
 def test_over_two_thousand_training_steps(
     make_policy: Callable[..., LAFPPolicy],
     make_batch: Callable[..., dict[str, Any]],

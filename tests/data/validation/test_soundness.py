@@ -252,6 +252,7 @@ def _delay_a_frame(root: Path, make_video: MakeVideo) -> str:
     return f"{VIDEO.format(1)} has no picture for 1 of 15 frames, the first is 4, due at 0.4000 s"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [_lose_a_video, _cut_the_table, _delay_a_frame])
 def test_a_training_that_failed_names_what_is_wrong(
     damage: Callable[[Path, MakeVideo], str], filmed: Path, make_video: MakeVideo, tmp_path: Path

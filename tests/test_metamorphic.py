@@ -43,6 +43,8 @@ from .metamorphic import (
     written,
 )
 
+pytestmark = pytest.mark.slow
+
 #: An example trains a policy, or several.
 FEW = settings(
     max_examples=3,

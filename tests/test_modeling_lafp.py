@@ -198,6 +198,7 @@ def test_every_stage_has_its_losses(stage: str, parts: set[str], trained: Build,
     assert set(policy.forward(make_batch(policy.config))[1]) == parts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("features", "options"),
     [

@@ -22,6 +22,8 @@ from lerobot_lafp.options.constants import LATENT_ACTION
 from ..building import lafp
 from ..conftest import TINY
 
+pytestmark = pytest.mark.slow
+
 SMALL_ACT = {
     "chunk_size": 4,
     "n_action_steps": 4,

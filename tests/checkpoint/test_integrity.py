@@ -64,6 +64,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {"folder": folder, "weights": (folder / WEIGHTS).read_bytes()}
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), cut=st.booleans())
 def test_no_damage_to_the_weights_is_loaded(where: float, bit: int, cut: bool, kept: dict[str, Any]) -> None:

@@ -67,6 +67,7 @@ def found_in(root: Path, capsys: pytest.CaptureFixture[str], *options: str) -> t
     return said["overview"]["pictures"]["findings"], said["remarks"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--decode"]], ids=["few", "all"])
 @pytest.mark.parametrize("dtype", ["image", "video"])
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ from lerobot_lafp.simulators.so100.bus import TICK, SimBus
 
 #: The thread in which LeRobot makes chunks beside the steps.
 INFERENCE = "RTCInference"
+#: Between two looks at what is under way, in seconds of the machine.
+PAUSE = 0.0002
 Patch = Callable[[Any, str, Any], None]
 
 _sleep = machine.sleep
@@ -183,13 +185,13 @@ def drive_in(time: Time, patch: Patch) -> None:
         written = write(port, packet)
         port.written += written
         while time.traffic(port.port_name)[0] < port.written:
-            _sleep(0)
+            _sleep(PAUSE)
         return written
 
     def is_over_and_nothing_comes(port: Any) -> bool:
         received, sent = time.traffic(port.port_name)
         if received < port.written or port.taken < sent:
-            _sleep(0)
+            _sleep(PAUSE)
             return False
         time.sleep(0.001)
         return is_over(port)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from lerobot.datasets import LeRobotDataset
+from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
 
 from lerobot_lafp.modeling_lafp import LAFPPolicy
 from lerobot_lafp.simulators.so100.arm import CALIBRATION, HOME, SimArm
@@ -83,9 +83,13 @@ def assert_within_limits(so100: Trained, arm: SimArm, changes: bool = False, goe
 
     LeRobot itself brings an arm back to where it began (``goes_home``), which may be out of that range.
     """
-    guard = LAFPPolicy.from_pretrained(so100.checkpoint)._guard
+    policy = LAFPPolicy.from_pretrained(so100.checkpoint)
+    guard = policy._guard
     assert guard is not None
-    low, high, most = (x.double().numpy() for x in guard.bounds)
+    most = guard.bounds[2].double().numpy()
+    demonstrated = LeRobotDatasetMetadata("local/so100_sim", root=so100.calibration.parent / "data").stats["action"]
+    more = policy.config.limits.margin * (demonstrated["max"] - demonstrated["min"])
+    low, high = demonstrated["min"] - more, demonstrated["max"] + more
     home = np.append(np.degrees(HOME[:5]), _opening(arm, np.degrees(HOME)))
     if goes_home:
         low, high = np.minimum(low, home), np.maximum(high, home)

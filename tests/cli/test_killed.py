@@ -24,18 +24,18 @@ from lerobot_lafp.runs.trainings import RunState, last_checkpoint, run_state, tr
 from .conftest import SHORT, TINY, Data, assert_same_weights
 
 STEPS = 12
-#: Operations as Python audits them, each with what it is about; of every checkpoint another one.
+#: Operations as Python audits them, each with what it is about, and the number of the checkpoint to go on from then.
 MOMENTS = (
-    ("open", "000001/pretrained_model/.saving/config.json"),
-    ("open", "000001/training_state/training_step.json"),
-    ("os.symlink", "last"),  # the first checkpoint is whole
-    ("os.rename", "000003/pretrained_model/.saving/model.safetensors"),
-    ("os.rename", "000004/pretrained_model/.saving/config.json"),  # its weights are there
-    ("open", "000005/training_state/optimizer_param_groups.json"),
-    ("open", "000006/training_state/scheduler_state.json"),  # the last file of a checkpoint
-    ("os.remove", "last"),
-    ("os.symlink", "last"),  # a link there was is gone
-    ("os.mkdir", "000009"),
+    ("open", "000001/pretrained_model/.saving/config.json", 0),
+    ("open", "000001/training_state/training_step.json", 0),
+    ("os.symlink", "last", 1),
+    ("os.rename", "000003/pretrained_model/.saving/model.safetensors", 2),
+    ("os.rename", "000004/pretrained_model/.saving/config.json", 3),  # its weights are there
+    ("open", "000005/training_state/optimizer_param_groups.json", 4),
+    ("open", "000006/training_state/scheduler_state.json", 5),  # the last file of a checkpoint
+    ("os.remove", "last", 5),
+    ("os.symlink", "last", 6),  # the link there was is gone
+    ("os.mkdir", "000009", 8),
 )
 
 
@@ -93,11 +93,15 @@ def train_and_meet(output: Path, options: list[str], operation: str, path: str, 
     return str(failed.value)
 
 
-def assert_goes_on(output: Path) -> None:
-    """What is left can be loaded, and is sound."""
-    if run_state(output) is not RunState.NEW:
-        assert inspect(last_checkpoint(output)).sound
-        LAFPPolicy.from_pretrained(last_checkpoint(output))
+def assert_goes_on(output: Path, number: int) -> None:
+    """From that checkpoint, which can be loaded, and is sound; 0: anew."""
+    if not number:
+        assert run_state(output) is RunState.NEW
+        return
+    assert run_state(output) is RunState.INTERRUPTED
+    assert last_checkpoint(output).resolve().parent.name == f"{number:06}"
+    assert inspect(last_checkpoint(output)).sound
+    LAFPPolicy.from_pretrained(last_checkpoint(output))
 
 
 @pytest.fixture(scope="module")
@@ -111,9 +115,9 @@ def test_killed_again_and_again(
     two_way: Data, uninterrupted: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     options, output = arguments(two_way, STEPS), tmp_path / "killed"
-    for operation, path in MOMENTS:
+    for operation, path, number in MOMENTS:
         assert "failed with status -9" in train_and_meet(output, options, operation, path, be_killed)
-        assert_goes_on(output)
+        assert_goes_on(output, number)
     train(output, options)
     assert "interrupted before, resumed" in capfd.readouterr().out
     assert_same_weights(uninterrupted, output)
@@ -125,7 +129,6 @@ def test_a_disk_that_is_full(two_way: Data, uninterrupted: Path, tmp_path: Path)
     options, output = arguments(two_way, STEPS), tmp_path / "full"
     fill = partial(write_no_more_than, (last_checkpoint(uninterrupted) / "model.safetensors").stat().st_size // 2)
     assert "failed with status 1" in train_and_meet(output, options, "os.mkdir", "000005", fill)
-    assert RunState.INTERRUPTED is run_state(output)
-    assert_goes_on(output)
+    assert_goes_on(output, 4)
     train(output, options)
     assert_same_weights(uninterrupted, output)

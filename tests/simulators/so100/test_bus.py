@@ -71,9 +71,9 @@ def test_it_takes_time_to_get_there(robot: SO100Follower, time: SimulatedTime) -
     start = _pose(robot)
     _send(robot, np.array([90.0, *start[1:]]))
     assert _pose(robot)[0] == start[0]
-    time.sleep(0.2)
-    assert 10 < _pose(robot)[0] - start[0] <= 270 * 0.2  # degrees a second, at most
-    time.sleep(0.6)
+    time.sleep(0.3)
+    assert 50 < _pose(robot)[0] - start[0] < 70  # at 270 degrees a second at most, and from rest
+    time.sleep(0.5)
     assert _pose(robot)[0] == pytest.approx(90, abs=0.2)
 
 

@@ -292,7 +292,7 @@ def _check_training(cfg: TrainPipelineConfig, policy: LAFPConfig) -> None:
 
 
 def _check_later_options(cfg: Any, policy: LAFPConfig) -> None:
-    """Look at options that LeRobot has after 0.6.1: checkpoints of shards alone, a second average of the weights."""
+    """Look at options that LeRobot has after 0.6.1: checkpoints of shards alone, another average, another precision."""
     checkpoints = getattr(cfg, "checkpoint_format", None)
     if checkpoints is not None and checkpoints.wants_dcp:
         raise ValueError(
@@ -306,6 +306,12 @@ def _check_later_options(cfg: Any, policy: LAFPConfig) -> None:
             "--ema.enable=true changes only the decoder and the latent actions in `pretrained_model_ema`. Leave "
             "--ema.enable out, or set --policy.ema_decay=0.",
             policy.ema_decay,
+        )
+    runtime = getattr(cfg, "accelerator", None)
+    if runtime is not None and policy.use_amp and runtime.mixed_precision == "no":
+        logger.warning(
+            "This LeRobot reads --policy.use_amp=true when it evaluates, not when it trains. To train in mixed "
+            "precision, add --accelerator.mixed_precision=bf16."
         )
 
 

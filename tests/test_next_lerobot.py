@@ -337,6 +337,21 @@ def test_two_averages_of_the_weights_are_warned_of(
     assert ("two moving averages" in caplog.text) == warned
 
 
+@pytest.mark.parametrize(
+    ("use_amp", "precision", "warned"), [(True, "no", True), (True, "bf16", False), (False, "no", False)]
+)
+def test_a_precision_that_is_not_read_is_warned_of(
+    use_amp: bool,
+    precision: str,
+    warned: bool,
+    make_config: Callable[..., LAFPConfig],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cfg = SimpleNamespace(accelerator=SimpleNamespace(mixed_precision=precision))
+    lerobot_patches._check_later_options(cfg, make_config(use_amp=use_amp))
+    assert ("--accelerator.mixed_precision=bf16" in caplog.text) == warned
+
+
 def test_checkpoints_of_shards_alone_are_refused(make_config: Callable[..., LAFPConfig]) -> None:
     cfg = SimpleNamespace(checkpoint_format=SimpleNamespace(value="dcp", wants_dcp=True))
     with pytest.raises(ValueError, match="--checkpoint_format=dcp resumes from shards"):

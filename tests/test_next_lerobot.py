@@ -150,7 +150,7 @@ def in_process(rank: int, folder: Path, port: int) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_two_processes_save_what_they_learnt_and_one_of_them_writes(
     make_policy: Policies, make_batch: Batches, tmp_path: Path
 ) -> None:

@@ -76,6 +76,7 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
+@pytest.mark.slow  # in processes, each of which imports LeRobot
 def test_a_folder_becomes_a_dataset(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With worker processes, as the user runs it."""
     assert run(folder, f"--root={tmp_path / 'out'}", "--tasks=folder") == 0
@@ -149,6 +150,7 @@ class Deadly:
         os._exit(1)
 
 
+@pytest.mark.slow
 def test_a_file_that_kills_its_reader_is_skipped(folder: Path, tmp_path: Path) -> None:
     sources = [VideoFile(path, name, "") for name, path in video_files([folder]).items()]
     settings = Settings(Framing(10, 32, 48))

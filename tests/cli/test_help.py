@@ -21,7 +21,7 @@ PARSER = get_command(app)
 def imported_by(program: str) -> list[str]:
     """Which of ``HEAVY`` a program of its own has imported when it ends."""
     asked = f"import sys\n{program}\nprint(*{HEAVY} & sys.modules.keys(), file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     return done.stderr.split()
 
 
@@ -117,7 +117,7 @@ def test_the_shell_completes_commands_and_options() -> None:
     def completed(typed: str) -> list[str]:
         asked = {"_LAFP_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split(" ")) - 1)}
         command = [sys.executable, "-m", "lerobot_lafp.cli"]
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **asked}, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **asked})
         return done.stdout.split()
 
     assert completed("lafp import-") == ["import-videos", "import-datasets"]
@@ -127,6 +127,6 @@ def test_the_shell_completes_commands_and_options() -> None:
 def test_completion_can_be_installed(tmp_path: Path) -> None:
     told = {"HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}  # no terminal to ask
     command = [sys.executable, "-m", "lerobot_lafp.cli", "--install-completion", "bash"]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **told}, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **told})
     assert done.returncode == 0, done.stderr
     assert "_LAFP_COMPLETE" in (tmp_path / ".bash_completions" / "lafp.sh").read_text()

@@ -11,7 +11,6 @@ of which a CPU needs much), and what CPU time the loader takes a sample. Written
 """
 
 import argparse
-import json
 import os
 import shutil
 import statistics
@@ -121,9 +120,8 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def stage_2(checkpoint: Path, from_labels: bool) -> PreTrainedConfig:
     """Stage 2 upon a checkpoint of stage 1."""
-    options = ["--stage=latent_policy", f"--precomputed_latents={json.dumps(from_labels)}"]
-    config = PreTrainedConfig.from_pretrained(checkpoint, cli_overrides=options)
-    config.pretrained_path = checkpoint
+    config = PreTrainedConfig.from_pretrained(checkpoint, cli_overrides=["--stage=latent_policy"])
+    config.pretrained_path, config.given_latents = checkpoint, from_labels
     return config
 
 

@@ -116,7 +116,7 @@ def train_lafp(output: Path, size: Size) -> Path:
     labels = output / "film_labels"
     if lafp(["label", f"--policy.path={first}", *film, f"--output_dir={labels}"]):
         raise UserError("lafp label failed: its message is above.")
-    labeled = ["--dataset.repo_id=local/film", f"--dataset.root={labels}", "--policy.precomputed_latents=true"]
+    labeled = ["--dataset.repo_id=local/film", f"--dataset.root={labels}"]
     second = [f"--policy.path={first}", "--policy.stage=latent_policy", *labeled, f"--steps={size.steps[1]}"]
     train(stage[1], [*second, *size.training])
     demonstrations = ["--dataset.repo_id=local/demonstrations", f"--dataset.root={output / 'demonstrations'}"]

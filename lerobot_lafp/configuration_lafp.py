@@ -35,6 +35,8 @@ class LAFPConfig(ObservedOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.frame_store.lower() in ("false", "no"):
+            self.frame_store = "off"  # of which YAML makes these
         try:
             check(self)
         except ValueError as error:
@@ -50,7 +52,7 @@ class LAFPConfig(ObservedOptions):
     @property
     def boundary_deltas(self) -> list[int]:
         """Frames between which latent actions are inferred: 0, k, .. (stage 1 needs but one pair)."""
-        if not self._learns_from_latents or (self.only_stage is Stage.LATENT_POLICY and self.precomputed_latents):
+        if not self._learns_from_latents or (self.only_stage is Stage.LATENT_POLICY and self.given_latents):
             return [0]
         last = 1 if self.only_stage is Stage.LATENT_ACTION else self.num_latents
         return [i * self.frame_offset for i in range(last + 1)]

@@ -8,6 +8,7 @@ does what the entry is there for: that test fails when the entry has become need
 import importlib.metadata
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +35,9 @@ from .checkpoint.download import explained
 from .checkpoint.files import TYPE
 from .checkpoint.integrity import installed_versions, read_config
 from .configuration_lafp import LAFPConfig
-from .options.constants import LATENT_ACTION
+from .frames.latents import label_ahead
+from .frames.serving import stored_datasets, with_frame_store
+from .options.constants import LATENT_ACTION, LATENT_ACTION_IS_PAD
 from .options.context import TrainingContext
 from .options.features import is_read, name_axes
 from .training.dataset_formats import refuse_other_format
@@ -265,6 +268,7 @@ def _context(cfg: TrainPipelineConfig) -> TrainingContext:
         eval_split=dataset.eval_split,
         rename_map=dict(cfg.rename_map or {}),
         evaluates=_evaluates(cfg),
+        samples=cfg.steps * cfg.batch_size * int(os.environ.get("WORLD_SIZE", 1)),
     )
 
 
@@ -351,14 +355,17 @@ def acts_after(config: LAFPConfig) -> bool:
     )
 
 
-def load_no_frames_of_words() -> None:
-    """Ask of a column of words no other frames than the present one."""
+def load_the_frames_that_are_read() -> None:
+    """Ask of a column of words no other frames than the present one, and of a dataset that brings latents no frames
+    to infer them from."""
     from lerobot.datasets import factory
 
     resolve: Callable[..., Any] = factory.resolve_delta_timestamps
 
     @wraps(resolve)
     def resolve_numbers(cfg: Any, ds_meta: Any, *arguments: Any, **options: Any) -> Any:
+        if isinstance(cfg, LAFPConfig):
+            cfg.given_latents = {LATENT_ACTION, LATENT_ACTION_IS_PAD} <= set(ds_meta.features)
         found = resolve(cfg, ds_meta, *arguments, **options)
         if not isinstance(cfg, LAFPConfig) or found is None:
             return found
@@ -380,6 +387,40 @@ def name_axes_of_cameras() -> None:
         return make(cfg, ds_meta, *arguments, **options)
 
     _replace(factory, "make_policy", name_and_make)
+
+
+def read_from_frame_stores() -> None:
+    """Give a training batches from memory and frame stores (`lerobot_lafp/frames`)."""
+    from lerobot.datasets import factory
+
+    make: Callable[..., Any] = factory.make_train_eval_datasets
+
+    @wraps(make)
+    def make_and_store(cfg: TrainPipelineConfig) -> Any:
+        made = make(cfg)
+        if isinstance(cfg.policy, LAFPConfig):
+            policy = cfg.policy
+            made = tuple(dataset if dataset is None else with_frame_store(dataset, policy) for dataset in made)
+        return made
+
+    _replace(factory, "make_train_eval_datasets", make_and_store)
+
+
+def infer_latents_ahead() -> None:
+    """Before stage latent_policy is trained, infer the latents of every frame once, where that is less work than to
+    infer them for every sample (`lerobot_lafp/frames/latents.py`)."""
+    from lerobot.policies import factory
+
+    make: Callable[..., Any] = factory.make_policy
+
+    @wraps(make)
+    def make_and_infer(cfg: Any, ds_meta: Any = None, *arguments: Any, **options: Any) -> Any:
+        policy = make(cfg, ds_meta, *arguments, **options)
+        if isinstance(cfg, LAFPConfig) and ds_meta is not None:
+            label_ahead(policy, stored_datasets(ds_meta))
+        return policy
+
+    _replace(factory, "make_policy", make_and_infer)
 
 
 def keep_precomputed_latents() -> None:
@@ -478,7 +519,7 @@ PATCHES = (
         "runs that fail at their end, or that read none of the optimiser's options.",
     ),
     Patch(
-        load_no_frames_of_words,
+        load_the_frames_that_are_read,
         of="datasets.factory.resolve_delta_timestamps",
         without="It asks every `observation.*` column for other frames, and the loader cannot stack words.",
     ),
@@ -486,6 +527,16 @@ PATCHES = (
         name_axes_of_cameras,
         of="policies.factory.make_policy",
         without="It asks each camera how its third axis is called, and ends in a TypeError where there is no name.",
+    ),
+    Patch(
+        read_from_frame_stores,
+        of="datasets.factory.make_train_eval_datasets",
+        without="It reads a sample at a time and decodes its video each time: training waits for it.",
+    ),
+    Patch(
+        infer_latents_ahead,
+        of="policies.factory.make_policy",
+        without="It makes the dataset before the policy, whose latents a dataset made later could have brought.",
     ),
     Patch(
         keep_precomputed_latents,

@@ -222,8 +222,6 @@ def test_another_action_width_is_refused_in_words(make_config: Callable[..., LAF
         ),
         ({"stage": "joint", "latent_source": "actions"}, [-2, -1, 0], [0, 1, 2, 3, 4, 5], 0),
         ({"stage": "joint", "latent_source": "actions", "n_obs_steps": 1}, None, [0, 1, 2, 3, 4, 5], 0),
-        ({"stage": "latent_policy", "precomputed_latents": True}, [-2, -1, 0], None, 2),
-        ({"stage": "latent_policy", "precomputed_latents": True, "n_obs_steps": 1}, None, None, 2),
         ({"stage": "joint", "hold_last_frame": True}, [-2, -1, 0, 2, 4, 6], [0, 1, 2, 3, 4, 5], 0),
         ({"stage": "latent_action", "hold_last_frame": True}, [0, 2], [0, 1], 0),
         ({"stage": "latent_policy", "hold_last_frame": True}, [-2, -1, 0, 2, 4, 6], None, 0),
@@ -243,6 +241,16 @@ def test_a_stage_loads_only_the_frames_it_needs(
     assert config.action_delta_indices == actions
     assert config.drop_n_last_frames == dropped
     assert config.reward_delta_indices is None
+
+
+@pytest.mark.parametrize(("history", "observations"), [(3, [-2, -1, 0]), (1, None)])
+def test_a_stage_that_is_given_latents_loads_no_later_frame(
+    history: int, observations: list[int] | None, make_config: Callable[..., LAFPConfig]
+) -> None:
+    config = make_config(n_obs_steps=history, horizon=6, num_latents=3, stage="latent_policy")
+    config.given_latents = True
+    assert config.observation_delta_indices == observations
+    assert (config.action_delta_indices, config.drop_n_last_frames) == (None, 2)
 
 
 @pytest.mark.parametrize("stage", ["joint", *STAGES])

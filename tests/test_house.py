@@ -18,6 +18,7 @@ ROOMS = (
     "simulators",
     "modeling_lafp",
     "lerobot_patches",
+    "frames",
     "training",
     "checkpoint",
     "acting",

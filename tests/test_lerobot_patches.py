@@ -1,6 +1,7 @@
 """What is replaced of LeRobot's: what each entry brings, and that LeRobot without it still needs it."""
 
 import importlib.metadata
+import inspect
 import json
 import pickle
 import runpy
@@ -14,6 +15,7 @@ import draccus
 import lerobot.rollout
 import lerobot.scripts.lerobot_rollout
 import lerobot.scripts.lerobot_train
+import numpy as np
 import pytest
 import torch
 from draccus.utils import DecodingError
@@ -22,6 +24,7 @@ from lerobot.common import train_utils
 from lerobot.configs import PreTrainedConfig
 from lerobot.configs.default import DatasetConfig
 from lerobot.configs.train import TrainPipelineConfig
+from lerobot.datasets import LeRobotDataset
 from lerobot.datasets import factory as datasets
 from lerobot.envs.configs import PushtEnv
 from lerobot.optim import AdamConfig
@@ -94,8 +97,7 @@ def due(function: Callable[[], None]) -> pytest.MarkDecorator:
 
 def alone(function: Any) -> Any:
     """LeRobot's own function, as it is without us."""
-    function = getattr(function, "__func__", function)
-    return getattr(function, "__wrapped__", function)
+    return inspect.unwrap(getattr(function, "__func__", function))
 
 
 # --- Checkpoints ---------------------------------------------------------------------------------------------
@@ -261,7 +263,7 @@ def test_no_later_frames_are_asked_of_a_column_of_words(make_config: Configs) ->
     assert datasets.resolve_delta_timestamps(act, WORDS) == {ACTION: [i / 10 for i in range(act.chunk_size)]}
 
 
-def test_without_load_no_frames_of_words(make_config: Configs) -> None:
+def test_without_load_the_frames_that_are_read(make_config: Configs) -> None:
     assert "observation.text" in alone(datasets.resolve_delta_timestamps)(make_config(), WORDS)
 
 
@@ -288,6 +290,41 @@ def test_a_camera_whose_axes_have_no_names_is_known_by_its_shape(names: Any, sha
 def test_without_name_axes_of_cameras() -> None:
     with pytest.raises(TypeError):
         alone(policies.make_policy)(lafp(device="cpu", push_to_hub=False), meta_of_camera(None, (20, 24, 3)))
+
+
+def dataset_of_two(tmp_path: Path) -> TrainPipelineConfig:
+    """What ``lerobot-train`` is told of a dataset of two episodes."""
+    root = tmp_path / "it"
+    features = {key: {"dtype": "float32", "shape": (2,), "names": None} for key in (STATE, ACTION)}
+    made = LeRobotDataset.create("local/it", fps=10, features=features, root=root)
+    for _ in range(2):
+        for i in range(8):
+            made.add_frame({STATE: torch.full((2,), float(i)), ACTION: torch.zeros(2), "task": "x"})
+        made.save_episode()
+    made.finalize()
+    policy = lafp(horizon=4, num_latents=2, n_action_steps=2, stage="latent_action", device="cpu", push_to_hub=False)
+    of = DatasetConfig("local/it", root=str(root))
+    return TrainPipelineConfig(dataset=of, policy=policy, output_dir=tmp_path / "run", batch_size=4, steps=100)
+
+
+def test_without_read_from_frame_stores(tmp_path: Path) -> None:
+    cfg = dataset_of_two(tmp_path)
+    for module in (datasets, lerobot.scripts.lerobot_train):
+        assert hasattr(module.make_train_eval_datasets(cfg)[0], "__getitems__")
+    assert not hasattr(alone(datasets.make_train_eval_datasets)(cfg)[0], "__getitems__"), "a sample at a time"
+
+
+def test_without_infer_latents_ahead(tmp_path: Path, trained: Callable[..., LAFPPolicy]) -> None:
+    cfg = dataset_of_two(tmp_path)
+    trained("latent_action", latent_features=[STATE]).save_pretrained(tmp_path / "checkpoint")
+    policy = LAFPConfig.from_pretrained(tmp_path / "checkpoint", cli_overrides=["--stage=latent_policy"])
+    policy.pretrained_path, cfg.policy = tmp_path / "checkpoint", policy
+    policy.context = lerobot_patches._context(cfg)
+    dataset, _ = datasets.make_train_eval_datasets(cfg)
+    alone(policies.make_policy)(policy, ds_meta=dataset.meta)
+    assert LATENT_ACTION not in dataset.batch(np.arange(3))
+    policies.make_policy(policy, ds_meta=dataset.meta)
+    assert LATENT_ACTION in dataset.batch(np.arange(3))
 
 
 def test_without_keep_precomputed_latents() -> None:

@@ -15,7 +15,7 @@ from lerobot.utils.random_utils import load_rng_state, save_rng_state, set_seed
 from safetensors.torch import load_model, save_model
 from torch import Tensor
 
-from lerobot_lafp.data.episode_labels import label_episode
+from lerobot_lafp.frames.episode_labels import label_episode
 from lerobot_lafp.options.constants import LATENT_ACTION, LATENT_ACTION_IS_PAD
 
 from .frames import Frames, as_loaded
@@ -82,7 +82,7 @@ def train(
         with torch.autocast(device, torch.bfloat16, enabled=bf16):
             labels = latent_labels(policy, frames)
     if labels:
-        policy.config.precomputed_latents = config.precomputed_latents = True
+        policy.config.given_latents = config.given_latents = True
     saved = time.process_time()
     clipped = [p for group in optimizer.param_groups for p in group["params"]]
     policy.train()
@@ -107,7 +107,7 @@ def train(
             _save_partial(partial, policy, step, optimizer, scheduler, seconds + saved - clock)
     seconds += time.process_time() - clock
     if labels:
-        policy.config.precomputed_latents = config.precomputed_latents = None  # a dataset's affair
+        policy.config.given_latents = config.given_latents = False
     target = folder / "pretrained_model"
     policy.save_pretrained(target)
     preprocessor.save_pretrained(target)

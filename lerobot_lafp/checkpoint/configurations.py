@@ -13,7 +13,7 @@ from huggingface_hub.constants import CONFIG_NAME
 from lerobot.configs.train import TRAIN_CONFIG_NAME
 
 from ..options.constants import CHECKPOINT_FORMAT
-from ..options.migration import GONE, format_of, migrate_config, successor
+from ..options.migration import GONE, format_of, is_before_3, migrate_config, successor
 from .files import TYPE
 from .integrity import read_config
 
@@ -98,7 +98,7 @@ def run_as_now(file: Path, words: Sequence[str] = ()) -> Iterator[Path]:
     if now == options:
         yield file
         return
-    if options.get("resume") or _resumes(words):
+    if is_before_3(policy) and (options.get("resume") or _resumes(words)):
         raise ValueError(
             f"The run of {file} was begun by an older lerobot_policy_lafp, whose schedule this one cannot go on with. "
             f"Start a new run from its checkpoint (--policy.path={file.parent}), or go on with "

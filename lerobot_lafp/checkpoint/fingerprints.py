@@ -66,7 +66,7 @@ def _fingerprint(options: list[Any], parts: Mapping[str, Module]) -> str:
 
 def labels_record(config: LAFPConfig, dataset_meta: Any | None) -> dict[str, Any] | None:
     """What a dataset says of the latents that stage latent_policy will read from it; None where it reads none."""
-    if config.only_stage is not Stage.LATENT_POLICY or config.precomputed_latents is False:
+    if config.only_stage is not Stage.LATENT_POLICY:
         return None
     if dataset_meta is None or LATENT_ACTION not in dataset_meta.features:
         return None
@@ -90,8 +90,8 @@ def refuse_stale_labels(stages: Stages, record: Mapping[str, Any]) -> None:
         raise ValueError(
             f"The dataset's `{LATENT_ACTION}` was inferred by another model{other} than this "
             "checkpoint's: stage latent_action was trained again since, or horizon, num_latents or "
-            "hold_last_frame changed. Label it again with this checkpoint (lafp label), or infer latents while "
-            "training: --policy.precomputed_latents=false."
+            "hold_last_frame changed. Label it again with this checkpoint (lafp label), or train on the one "
+            "that was labelled, or without the column (lerobot-edit-dataset --operation.type=remove_feature)."
         )
 
 

@@ -58,7 +58,7 @@ def commands(runs: Sequence[Run]) -> Iterator[str]:
         data = run.get("dataset") or {}
         dataset = f"--dataset.repo_id={data.get('repo_id')}"
         options.append(dataset)
-        if policy.get("precomputed_latents") and start is not None:
+        if any(run["policy"].get(name) for name in OF_LABELS) and start is not None:
             yield f"lafp label --policy.path={start} {dataset} --output_dir=outputs/labels"
             options.append("--dataset.root=outputs/labels")
         if data.get("episodes"):
@@ -80,6 +80,8 @@ def _differences(policy: Mapping[str, Any], before: Mapping[str, Any] | None) ->
 
 
 _ABSENT = object()
+#: Options by which older versions were told to read a labelled dataset.
+OF_LABELS = ("latent_labels", "precomputed_latents")
 
 
 def _word(value: Any) -> str:

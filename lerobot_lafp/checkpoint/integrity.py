@@ -192,5 +192,14 @@ def _from_2_to_3(state: dict[str, NDArray[Any]]) -> None:
     """Format 2 had other options (`lerobot_lafp/options/migration.py`); its tensors are the same."""
 
 
+def _from_3_to_4(state: dict[str, NDArray[Any]]) -> None:
+    """Format 3 had an option less and one more; its tensors are the same."""
+
+
 #: Position N: from format N to N + 1.
-_MIGRATIONS: tuple[Callable[[dict[str, NDArray[Any]]], None], ...] = (_from_0_to_1, _from_1_to_2, _from_2_to_3)
+_MIGRATIONS: tuple[Callable[[dict[str, NDArray[Any]]], None], ...] = (
+    _from_0_to_1,
+    _from_1_to_2,
+    _from_2_to_3,
+    _from_3_to_4,
+)

@@ -54,8 +54,7 @@ def label(
 
     \b
         lerobot-train --policy.path=CHECKPOINT --policy.stage=latent_policy \\
-            --policy.precomputed_latents=true --dataset.repo_id=NAME \\
-            --dataset.root=OUTPUT_DIR ..
+            --dataset.repo_id=NAME --dataset.root=OUTPUT_DIR ..
 
     With --features, every stage of a policy with backbone.encoder=vit trains on the new dataset. The checkpoint may be
     untrained.

@@ -21,6 +21,7 @@ from .probe import probe
 from .record_aloha import record_aloha
 from .serve import serve
 from .sim_arm import sim_arm
+from .store import store
 from .train import TrainCommand, train
 
 _AGAIN = " The same command goes on where this one stopped."
@@ -50,6 +51,7 @@ COMMANDS = (
     Command("import-videos", import_videos, _RESUME),
     Command("import-datasets", import_datasets, _RESUME),
     Command("check", check, parser=handing_on(*HANDED_TO_THE_ROBOT)),
+    Command("store", store, _AGAIN),
     Command("label", label, _AGAIN),
     Command("train", train, _AGAIN, TrainCommand),
     Command("probe", probe),

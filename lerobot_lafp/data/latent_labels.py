@@ -33,10 +33,12 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from ..checkpoint.fingerprints import FEATURES_RECORD, LABELS_RECORD, feature_fingerprint, labels_identity
+from ..frames.dataset import StoredDataset
+from ..frames.episode_labels import encode_episode, label_episode, png
+from ..frames.serving import with_frame_store
 from ..modeling_lafp import LAFPPolicy
 from ..options.constants import LATENT_ACTION, LATENT_ACTION_IS_PAD
 from .assembly import link
-from .episode_labels import encode_episode, label_episode, png
 from .opening import load_dataset
 from .policies import load_policy
 
@@ -131,6 +133,8 @@ def label_dataset(
             f"--output_dir={output_dir} lies within the dataset's own folder, {dataset.meta.root}, which is copied "
             "into it. Choose a folder outside of it."
         )
+    if policy.config.resize_shape is None:  # else a store's frames are rounded, and what is written is kept
+        dataset = with_frame_store(dataset, policy.config)
     columns = prepare(policy, dataset.meta, observed, str(checkpoint))
     if _is_labelled(output_dir, columns):
         print(f"{output_dir} is labelled by this checkpoint already.")
@@ -341,6 +345,13 @@ def _labelled(
     bar: tqdm,
 ) -> Iterator[pa.Table]:
     """Columns of each block."""
+    if isinstance(dataset, StoredDataset):
+        for block in blocks:
+            yield pa.concat_tables(
+                pa.table(columns.of_episode(_stored_frames(dataset, columns, first, count, device, bar)))
+                for first, _ in block.episodes
+            )
+        return
     starts = [i for block in blocks for first, end in block.episodes for i in range(first, end, count)]
     loader = iter(DataLoader(Subset(dataset, starts), batch_size=None, num_workers=num_workers))
 
@@ -352,6 +363,15 @@ def _labelled(
 
     for block in blocks:
         yield pa.concat_tables(pa.table(columns.of_episode(frames(*span))) for span in block.episodes)
+
+
+def _stored_frames(
+    dataset: StoredDataset, columns: Columns, first: int, count: int, device: torch.device, bar: tqdm
+) -> Iterator[dict[str, Tensor]]:
+    """The frames of the episode that begins at frame ``first``, ``count`` at a time."""
+    for block in dataset.frames_of(dataset.episode_at(first), columns.observed, count):
+        yield {key: x.to(device) for key, x in block.items()}
+        bar.update(len(next(iter(block.values()))))
 
 
 def _wait_for(files: Sequence[Path]) -> None:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from ..configuration_lafp import LAFPConfig
 from ..data.opening import load_dataset
+from ..frames.serving import with_frame_store
 from ..model.latent_action_model import LatentActionModel, VectorQuantized
 from ..modeling_lafp import LAFPPolicy
 from ..observation.language import TASK
@@ -123,7 +124,7 @@ def dataset_batches(
             f"Every episode of {repo_id} is shorter than one latent action ({config.frame_offset + 1} frames)."
         )
     chosen = torch.randperm(len(frames), generator=torch.Generator().manual_seed(seed))[:max_frames].sort().values
-    return DataLoader(Subset(dataset, frames[chosen].tolist()), batch_size=batch_size)
+    return DataLoader(Subset(with_frame_store(dataset, config), frames[chosen].tolist()), batch_size=batch_size)
 
 
 @torch.no_grad()

@@ -59,7 +59,7 @@ class ObservationNormalizer(nn.Module):
         self.keep_pixels = keep_pixels
         self.camera_shapes = dict(cameras)
         self.vector_shapes = dict(vectors)
-        self.resize_shape = resize_shape
+        self.resize_shape = None if resize_shape is None else (resize_shape[0], resize_shape[1])
         self.vectors = nn.ModuleDict(
             {module_key(k): FixedNormalizer(shape, (stats or {}).get(k)) for k, shape in vectors.items()}
         )
@@ -86,25 +86,32 @@ class ObservationNormalizer(nn.Module):
         found = dict(self.vectors.items()).get(module_key(key))
         return cast(FixedNormalizer, found) if found is not None else None
 
-    def forward(self, batch: Mapping[str, Tensor]) -> Observation:
+    def forward(self, batch: Mapping[str, Tensor], stored: bool = False) -> Observation:
         """Normalise every known observation of ``batch``; a missing time axis becomes T = 1.
+
+        Args:
+            batch: Raw observations.
+            stored: Whether images may be of ``resize_shape`` already, from a frame store, whatever their aspect.
 
         Raises:
             KeyError: A camera or a state that the policy was trained with is not there.
             ValueError: One of them has another size.
         """
-        out = self.encode(batch)
+        out = self.encode(batch, stored)
         for key, shape in self.vector_shapes.items():
             x = self._take(batch, key, shape).to(self.image_mean.dtype)
             out[key] = rearrange(self.vectors[module_key(key)](x), "b t ... -> b t (...)")
         return out
 
-    def encode(self, batch: Mapping[str, Tensor]) -> Observation:
-        """The cameras of ``batch``, normalised; where there is a ViT as patch tokens, if they are not that already."""
+    def encode(self, batch: Mapping[str, Tensor], stored: bool = False) -> Observation:
+        """The cameras of ``batch``, normalised; where there is a ViT as patch tokens, if they are not that already.
+        ``stored`` as in ``forward``."""
         images: Observation = {}
         ready: Observation = self._patches_in(batch)
         for key, shape in self.camera_shapes.items():
             if key not in ready:
+                if stored and key in batch and tuple(batch[key].shape[-2:]) == self.resize_shape:
+                    shape = (shape[0], *self.resize_shape)
                 images[key] = self._image(self._take(batch, key, shape, self.resize_shape is not None), key)
         if self.vit is None:
             return images

@@ -65,6 +65,12 @@ def _check_ranges(options: PolicyOptions) -> None:
         raise ValueError(f"`latent_tokens` ({options.latent_tokens}) must divide `latent_dim` ({options.latent_dim}).")
     if options.resize_shape is not None and min(options.resize_shape) < 8:
         raise ValueError(f"`resize_shape` must be at least 8 pixels a side, got {options.resize_shape}.")
+    try:
+        room = options.frame_store_gb
+    except ValueError:
+        room = -1.0
+    if room is not None and not 0 <= room < float("inf"):
+        raise ValueError(f"`frame_store` must be auto, off or a number of gigabytes, got {options.frame_store}.")
     if not options.optimizer_lr > 0:
         raise ValueError(f"`optimizer_lr` must be positive, got {options.optimizer_lr}.")
 

@@ -35,4 +35,4 @@ LATENT_ACTION = "latent_action"
 LATENT_ACTION_IS_PAD = f"{LATENT_ACTION}_is_pad"
 
 #: Format of the checkpoints that this version writes; older ones are read too (`lerobot_lafp/options/migration.py`).
-CHECKPOINT_FORMAT = 3
+CHECKPOINT_FORMAT = 4

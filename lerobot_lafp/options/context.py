@@ -18,6 +18,7 @@ class TrainingContext:
         excluded: ``--dataset.exclude_episodes``, which LeRobot has after 0.6.1.
         eval_split: ``--dataset.eval_split``, the share of them that is held out.
         rename_map: ``--rename_map``.
+        samples: How many it trains on, each as often as it is drawn, by all processes together.
         evaluates: Whether the policy is evaluated in an environment while it trains.
     """
 
@@ -25,6 +26,7 @@ class TrainingContext:
     eval_split: float = 0.0
     rename_map: dict[str, str] = field(default_factory=dict)
     evaluates: bool = False
+    samples: int = 0
     excluded: tuple[int, ...] = ()
 
     def trained_on(self, meta: Any) -> list[int]:

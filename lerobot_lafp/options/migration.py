@@ -10,7 +10,7 @@ from .constants import CHECKPOINT_FORMAT
 
 @dataclass(frozen=True)
 class Gone:
-    """An option of formats 0 to 2.
+    """An option of an older format.
 
     Attributes:
         now: What to type in its place.
@@ -34,8 +34,11 @@ def _known(name: str) -> Gone:
 
 
 _NAMES = "--policy.names='{\"%s\": [..]}'"
+_OF_THE_DATASET = "nothing: latents that a dataset brings (lafp label) are read from it"
 _OWN_OPTIMIZER = "--use_policy_training_preset=false with --optimizer.* and --scheduler.*"
 
+#: What format 3 still had of these.
+_UNTIL_3 = ("precomputed_latents",)
 #: Old name -> what became of it.
 GONE: dict[str, Gone] = {
     "vision_encoder": _moved("backbone.encoder"),
@@ -62,7 +65,8 @@ GONE: dict[str, Gone] = {
     "frame_offset": Gone("--policy.horizon and --policy.num_latents: each latent covers horizon / num_latents frames"),
     "frame_offset_s": Gone("--policy.horizon and --policy.num_latents, in frames of the dataset"),
     "frame_offset_range": Gone("nothing: each latent covers horizon / num_latents frames"),
-    "latent_labels": _moved("precomputed_latents"),
+    "latent_labels": Gone(_OF_THE_DATASET),
+    "precomputed_latents": Gone(_OF_THE_DATASET),
     "allow_short_episodes": Gone("nothing: they are taken, with a warning"),
     "limits": _moved("limits.enabled"),
     "limit_margin": _moved("limits.margin"),
@@ -106,8 +110,13 @@ def format_of(saved: Mapping[str, Any]) -> int:
 
 def migrate_config(saved: Mapping[str, Any]) -> dict[str, Any]:
     """What a ``config.json`` says, as ``CHECKPOINT_FORMAT`` has it; one of a newer format is left as it is."""
-    if format_of(saved) >= CHECKPOINT_FORMAT or not _is_old(saved):
+    if format_of(saved) >= CHECKPOINT_FORMAT:
         return dict(saved)
+    now = _from_before_3(saved) if is_before_3(saved) else saved
+    return {name: value for name, value in now.items() if name not in _UNTIL_3}
+
+
+def _from_before_3(saved: Mapping[str, Any]) -> dict[str, Any]:
     new = {name: value for name, value in saved.items() if name not in GONE}
     for name, value in saved.items():
         if name in GONE and (to := GONE[name].to) is not None:
@@ -129,9 +138,11 @@ def migrate_config(saved: Mapping[str, Any]) -> dict[str, Any]:
     return new
 
 
-def _is_old(saved: Mapping[str, Any]) -> bool:
-    """Whether there are options of an older version; the file of an edited checkpoint may say no format."""
-    return any(name in GONE and (name != "limits" or isinstance(value, bool)) for name, value in saved.items())
+def is_before_3(saved: Mapping[str, Any]) -> bool:
+    """Whether there are options of formats 0 to 2; the file of an edited checkpoint may say no format."""
+    before_3 = {name for name in GONE if name not in _UNTIL_3}
+    old = (name in before_3 and (name != "limits" or isinstance(value, bool)) for name, value in saved.items())
+    return format_of(saved) < 3 and any(old)
 
 
 def _put(options: dict[str, Any], name: str, value: Any) -> None:

@@ -32,6 +32,9 @@ class ObservedOptions(PolicyOptions, PreTrainedConfig):
         #: Column -> where each of its dimensions is in the dataset's or robot's order, where that is another than the
         #: policy's; no option, and not saved.
         self.orders: dict[str, list[int]] = {}
+        #: Whether stage latent_policy is given the latents of each frame, and needs no later frames to infer them: the
+        #: dataset has them (``lafp label``), or the frame store. No option, and not saved.
+        self.given_latents = False
 
     def but(self, **options: Any) -> Self:
         """A copy with other options; what was filled in stays."""

@@ -49,11 +49,6 @@ class PolicyOptions:
     relative_actions: bool = option(False, fixed_by=Stage.ACTION_DECODER)
     """Predict actions relative to the present ``observation.state`` (of the joints of their names)."""
 
-    precomputed_latents: bool | None = option(None)
-    """Whether stage ``latent_policy`` reads latents from the dataset's column ``latent_action``, which ``lafp label``
-    writes, and of every sample no frame but those the policy sees. Unset: the column is read where there is one,
-    though frames are loaded as if there were none."""
-
     hold_last_frame: bool = option(False)
     """Take the scene to stand still after an episode's last frame, so that the policy also learns from the frames just
     before it. Off: what lies beyond the end is masked out, and the frames of an episode's last latent are not
@@ -169,6 +164,12 @@ class PolicyOptions:
 
     limits: Limits = group(Limits)
 
+    # --- Loading
+    frame_store: str = option("auto")
+    """Cameras are decoded once, into a store on disk that all stages share, and batches are then read from it
+    (docs/frame_store.md). ``auto``: in up to a fifth of the disk that is free, at most 100 GB; a number: in up to so
+    many GB; ``off``: LeRobot's loader. Stores lie in ``$HF_LEROBOT_HOME/frame_store``; ``lafp store`` lists them."""
+
     # --- Optimisation
     optimizer_lr: float = option(5e-4)
     """Peak learning rate of AdamW, after 100 steps of warm-up; a cosine takes it down to 0. For another optimiser:
@@ -205,6 +206,11 @@ class PolicyOptions:
     def text_model(self) -> str | None:
         """The text model that ``language`` names."""
         return None if self.language in ("auto", "words", "none") else self.language
+
+    @property
+    def frame_store_gb(self) -> float | None:
+        """Gigabytes that frame stores may take; 0: none is made or read; None: by the disk that is free."""
+        return {"auto": None, "off": 0.0}[typed] if (typed := self.frame_store) in ("auto", "off") else float(typed)
 
     @property
     def only_stage(self) -> Stage | None:

@@ -35,7 +35,7 @@ NEUTRAL = {
     *("env", "eval", "env_eval_freq", "eval_steps", "max_eval_samples"),
 }
 #: Options of a policy that are of the machine, or of sharing a checkpoint.
-_NEUTRAL_OF_POLICY = {"device", "use_amp", "push_to_hub", "repo_id", "private", "tags", "license"}
+_NEUTRAL_OF_POLICY = {"device", "use_amp", "frame_store", "push_to_hub", "repo_id", "private", "tags", "license"}
 _NEUTRAL_OF_DATASET = {"video_backend"}
 #: Stage -> prefixes of the weights that it leaves as the stage before trained them.
 _LEFT_AS_THEY_ARE = {

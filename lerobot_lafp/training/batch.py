@@ -72,7 +72,7 @@ def read_batch(batch: Mapping[str, Any], config: LAFPConfig, normalizer: Observa
     frames_at = [deltas.index(d) for d in config.boundary_deltas]
     keys = [*normalizer.camera_shapes, *normalizer.vector_shapes]
     batch = normalizer.unpacked(batch)
-    observation = normalizer(batch)
+    observation = normalizer(batch, stored=True)
     for key, x in observation.items():
         _check_count(key, x.shape[1], deltas, config.stage)
     pad = _observation_padding(batch, observation[keys[0]])
@@ -111,15 +111,10 @@ def _check_count(key: str, count: int, deltas: list[int], stage: str) -> None:
 
 def _precomputed_latents(batch: Mapping[str, Any], config: LAFPConfig) -> tuple[Tensor, Tensor] | None:
     """Latents (B, L, Dz) that the dataset brings to stage latent_policy, zero where not valid (B, L); None without."""
-    if config.only_stage is not Stage.LATENT_POLICY or config.precomputed_latents is False:
+    if config.only_stage is not Stage.LATENT_POLICY:
         return None
     latents, pad = batch.get(LATENT_ACTION), batch.get(LATENT_ACTION_IS_PAD)
     if latents is None or pad is None:
-        if config.precomputed_latents:
-            raise ValueError(
-                f"`precomputed_latents` is set, but the dataset has no column `{LATENT_ACTION}`. Write one with lafp "
-                "label, or leave --policy.precomputed_latents out."
-            )
         return None
     latents, pad = latents.reshape(len(latents), -1), pad.reshape(len(pad), -1)  # older datasets hold (B, L, Dz)
     chunk = (config.num_latents, config.latent_dim)

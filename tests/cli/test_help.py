@@ -35,7 +35,8 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     calls = [["--help"], *([name, "--help"] for name in NAMES)]
-    assert imported_by(f"from lerobot_lafp.cli.main import main\nassert [main(c) for c in {calls}] == [0] * 13") == []
+    program = f"from lerobot_lafp.cli.main import main\nassert not any([main(c) for c in {calls}])"
+    assert imported_by(program) == []
 
 
 def test_all_commands_are_listed_in_full(capsys: pytest.CaptureFixture[str]) -> None:

@@ -123,7 +123,7 @@ def test_labels_outlive_an_edit(
     assert_same(frames(merged), frames(shorter) + frames(whole))
     for edited in (shorter, merged):
         assert_measured(edited, LATENT_ACTION, PAD)
-        assert torch.isfinite(losses(checkpoint, edited, precomputed_latents=True)).all()
+        assert torch.isfinite(losses(checkpoint, edited)).all()
         found = columns(edited)
         pad = found[PAD].reshape(len(found[PAD]), -1)
         held = found[LATENT_ACTION].reshape(*pad.shape, -1).any(dim=-1)
@@ -139,7 +139,6 @@ def test_lerobot_trains_on_an_edited_dataset(
     words = [
         f"--policy.path={checkpoint}",
         "--policy.stage=latent_policy",
-        "--policy.precomputed_latents=true",
         f"--dataset.repo_id={NAME}",
         f"--dataset.root={delete(tmp_path / 'out', 0, 2)}",
         f"--output_dir={tmp_path / 'run'}",
@@ -163,7 +162,7 @@ def test_labels_of_two_checkpoints_are_not_mixed(
         merge(tmp_path / "one", tmp_path / "two")
     shorter = delete(tmp_path / "one", 1)
     with pytest.raises(ValueError, match="inferred by another model than this"):
-        losses(other, shorter, precomputed_latents=True)
+        losses(other, shorter)
 
 
 @pytest.mark.slow
@@ -183,9 +182,9 @@ def test_every_other_edit_leaves_the_labels(
         assert torch.equal(torch.cat([part[key] for part in parts]), value)
         assert all(torch.equal(columns(root)[key], value) for root in (without, measured, video))
     for root in (halves / "a", measured, video):
-        assert torch.isfinite(losses(checkpoint, root, precomputed_latents=True)).all()
+        assert torch.isfinite(losses(checkpoint, root)).all()
     edit("modify_tasks", whole, "tasks", "--operation.new_task=push")
-    assert torch.isfinite(losses(checkpoint, whole, precomputed_latents=True)).all()
+    assert torch.isfinite(losses(checkpoint, whole)).all()
 
 
 @pytest.mark.slow
@@ -243,7 +242,7 @@ def test_datasets_that_were_labelled_before_are_read(
     assert label(checkpoint, tmp_path / "out", tmp_path / "both") == 0
     expected = [losses(checkpoint, tmp_path / "both", stage=stage) for stage in ("latent_action", "latent_policy")]
     as_before(tmp_path / "both", {OBS_IMAGE: (4, 16), LATENT_ACTION: (2, 4)})
-    _, batch = stage_2(checkpoint, tmp_path / "both", precomputed_latents=True)
+    _, batch = stage_2(checkpoint, tmp_path / "both")
     assert batch[LATENT_ACTION].shape[1:] == (2, 4)
     assert batch[OBS_IMAGE].shape[-2:] == (4, 16)
     for stage, values in zip(("latent_action", "latent_policy"), expected, strict=True):

@@ -32,9 +32,8 @@ def test_stage_2_learns_the_same_from_labels_as_from_video(
     checkpoint = make_checkpoint(hold_last_frame=hold)
     assert label(checkpoint, root, tmp_path / "out") == 0
     on_the_fly = losses(checkpoint, root)
-    torch.testing.assert_close(losses(checkpoint, tmp_path / "out", precomputed_latents=True), on_the_fly)
-    torch.testing.assert_close(losses(checkpoint, tmp_path / "out"), on_the_fly)  # read without being asked to
-    _, batch = stage_2(checkpoint, tmp_path / "out", precomputed_latents=True)
+    torch.testing.assert_close(losses(checkpoint, tmp_path / "out"), on_the_fly)
+    _, batch = stage_2(checkpoint, tmp_path / "out")
     assert batch[OBS_STATE].shape[1] == TINY["n_obs_steps"], "no later frame is loaded"
     pad = columns(tmp_path / "out")[PAD]
     assert bool(pad.any()) is not hold
@@ -149,8 +148,7 @@ def test_stale_labels_are_refused(make_checkpoint: Callable[..., Path], images: 
     assert label(make_checkpoint(), images, labelled) == 0
     other = make_checkpoint(steps=3, name="other")
     with pytest.raises(ValueError, match=r"inferred by another model .*Label it again"):
-        losses(other, labelled, precomputed_latents=True)
-    torch.testing.assert_close(losses(other, labelled, precomputed_latents=False), losses(other, images))
+        losses(other, labelled)
     (labelled / LABELS_RECORD).unlink()
     losses(tmp_path / "checkpoint", labelled)  # the column's own feature says whose labels they are
     info = labelled / "meta" / "info.json"
@@ -187,8 +185,6 @@ def test_bad_input_is_named(
     (tmp_path / "out" / "thesis.txt").write_text("mine")
     assert "Choose another --output_dir" in error(checkpoint)
     assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
-    with pytest.raises(ValueError, match=r"no column `latent_action`. Write one with lafp label"):
-        losses(checkpoint, images, precomputed_latents=True)
 
 
 # --- Features of a frozen ViT ----------------------------------------------------------------------------
@@ -226,7 +222,7 @@ def test_a_stage_learns_the_same_from_features_as_from_video(
     assert float(expected.std()) > 0
     if stage == "latent_policy":  # and latents can be labelled on top of them
         assert label(checkpoint, encoded, tmp_path / "both") == 0
-        both = losses(checkpoint, tmp_path / "both", precomputed_latents=True)
+        both = losses(checkpoint, tmp_path / "both")
         torch.testing.assert_close(both, expected, rtol=1e-4, atol=1e-5)
 
 

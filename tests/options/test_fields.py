@@ -121,14 +121,14 @@ def test_what_is_filled_in_outlives_a_config_json(tmp_path: Path, make_config: C
     put(config, values)
     config.made_with = {"torch": "2"}
     config.options_digest = config.weights_digest = "0" * 64
-    config.checkpoint_format = 3
+    config.checkpoint_format = 4
     config.save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "config.json").read_text())
     assert saved["facts"] == values
     again = PreTrainedConfig.from_pretrained(tmp_path, cli_overrides=["--limits.margin=0.2"])
     assert isinstance(again, LAFPConfig)
     assert again.facts == config.facts
-    assert (again.made_with, again.options_digest, again.checkpoint_format) == ({"torch": "2"}, "0" * 64, 3)
+    assert (again.made_with, again.options_digest, again.checkpoint_format) == ({"torch": "2"}, "0" * 64, 4)
     assert again.limits.margin == 0.2
 
 
@@ -169,7 +169,7 @@ BESIDE: dict[str, dict[str, Any]] = {"horizon": {"num_latents": 4}, "num_latents
 FREE: dict[str, Any] = {
     "n_action_steps": 1,
     "labeled_episodes": [0, 1],
-    "precomputed_latents": False,
+    "frame_store": "20",
     "hold_last_frame": True,
     "names": {"action": ["p", "q"]},
     "observations": [STATE],

@@ -2,16 +2,30 @@
 
 import io
 from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from ..modeling_lafp import LAFPPolicy
+from ..configuration_lafp import LAFPConfig
+from ..model.latent_action_model import LatentActionModel
+from ..observation.normalizer import ObservationNormalizer
+
+
+class Labeller(Protocol):
+    """What is asked of a ``LAFPPolicy`` here."""
+
+    config: LAFPConfig
+    normalizer: ObservationNormalizer
+    latent_action_model: LatentActionModel | None
+
+    def in_own_terms(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """A batch in the policy's own order of dimensions."""
 
 
 @torch.no_grad()
-def label_episode(policy: LAFPPolicy, blocks: Iterable[Mapping[str, Tensor]]) -> tuple[Tensor, Tensor]:
+def label_episode(policy: Labeller, blocks: Iterable[Mapping[str, Tensor]]) -> tuple[Tensor, Tensor]:
     """Normalised latents of the chunk that begins at each of an episode's N frames.
 
     Every frame is encoded once, though it is part of several chunks.
@@ -26,7 +40,7 @@ def label_episode(policy: LAFPPolicy, blocks: Iterable[Mapping[str, Tensor]]) ->
     model, config = policy.latent_action_model, policy.config
     assert model is not None
     known = (policy.in_own_terms({key: x.unsqueeze(0) for key, x in block.items()}) for block in blocks)
-    tokens = torch.cat([model.encoder(policy.normalizer(block))[0] for block in known])
+    tokens = torch.cat([model.encoder(policy.normalizer(block, stored=True))[0] for block in known])
     count, offset = len(tokens), config.frame_offset
     frames = torch.arange(count, device=tokens.device)
     later = frames + offset
@@ -40,14 +54,16 @@ def label_episode(policy: LAFPPolicy, blocks: Iterable[Mapping[str, Tensor]]) ->
 
 
 @torch.no_grad()
-def encode_episode(policy: LAFPPolicy, blocks: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def encode_episode(policy: Labeller, blocks: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Patch tokens (N, P, F) of each camera at each of an episode's N frames, by the policy's frozen ViT.
 
     Args:
         policy: With a ViT.
         blocks: The episode's frames in order, raw, so many at a time: every camera (T, C, H, W).
     """
-    parts = [policy.normalizer.encode({key: x.unsqueeze(0) for key, x in block.items()}) for block in blocks]
+    parts = [
+        policy.normalizer.encode({key: x.unsqueeze(0) for key, x in block.items()}, stored=True) for block in blocks
+    ]
     return {key: torch.cat([part[key][0] for part in parts]) for key in parts[0]}
 
 

@@ -15,13 +15,14 @@ from typing import Any
 
 import torch
 from ablation import tasks
-from ablation.frames import Frames, as_loaded
+from ablation.data import column, episode_of
 from ablation.tasks import TASKS
 from record import provenance, write_result
 from torch import Tensor
 from tqdm import tqdm
 
 from lerobot_lafp.diagnostics.measures import linear_probe
+from lerobot_lafp.frames.dataset import StoredDataset
 from lerobot_lafp.model.motion import brightness_shift, optical_flow
 
 EPISODES = {"two_way": 100, "pusht": 40}
@@ -41,12 +42,12 @@ def main() -> None:
 
 def measure(task: str, offset: int) -> dict[str, dict[str, float]]:
     """R^2 of a linear probe: what moved -> target -> R^2, of frames ``offset`` apart."""
-    frames = TASKS[task].frames()
+    dataset = TASKS[task].data.opened()
     count = EPISODES[task]
-    first, end = frames.first[:count].tolist(), frames.end[:count].tolist()
+    first, end = (dataset.meta.episodes[f"dataset_{bound}_index"][:count] for bound in ("from", "to"))
     now = torch.cat([torch.arange(a, b - offset) for a, b in zip(first, end, strict=True)])
-    targets = [targets_of(frames, part, offset) for part in now.split(256)]
-    episodes, held_out = frames.episode[now], range(count // 2, count)
+    targets = [targets_of(dataset, part, offset) for part in now.split(256)]
+    episodes, held_out = episode_of(dataset)[now], range(count // 2, count)
     return {
         truth: {
             name: round(
@@ -54,14 +55,13 @@ def measure(task: str, offset: int) -> dict[str, dict[str, float]]:
             )
             for name in targets[0]
         }
-        for truth, moved in what_moved(task, frames, now, offset).items()
+        for truth, moved in what_moved(task, dataset, now, offset).items()
     }
 
 
-def targets_of(frames: Frames, now: Tensor, offset: int) -> dict[str, Tensor]:
+def targets_of(dataset: StoredDataset, now: Tensor, offset: int) -> dict[str, Tensor]:
     """Each target of the frames ``now`` (N,) and those ``offset`` later: (N, M)."""
-    camera = frames.meta.camera_keys[0]
-    pairs = as_loaded(frames.columns[camera][torch.stack([now, now + offset], dim=1)])
+    pairs = column(dataset, dataset.meta.camera_keys[0], torch.stack([now, now + offset], dim=1))
     flow = optical_flow(pairs, torch.ones(len(pairs), 1, dtype=torch.bool), GRID)[:, 0]
     return {
         "flow": flow.unflatten(1, (-1, 2)).mean(dim=1),
@@ -70,13 +70,14 @@ def targets_of(frames: Frames, now: Tensor, offset: int) -> dict[str, Tensor]:
     }
 
 
-def what_moved(task: str, frames: Frames, now: Tensor, offset: int) -> dict[str, Tensor]:
+def what_moved(task: str, dataset: StoredDataset, now: Tensor, offset: int) -> dict[str, Tensor]:
     """(N, 2) each."""
     if task == "two_way":
-        actions = torch.stack([frames.columns["action"][now + i] for i in range(offset)])
+        actions = torch.stack([column(dataset, "action", now + i) for i in range(offset)])
         return {"robot": actions.mean(dim=0)}
-    agent = frames.columns["observation.state"]
-    corners = TASKS["pusht_keypoints"].frames().columns["observation.environment_state"]
+    every = torch.arange(len(dataset))
+    agent = column(dataset, "observation.state", every)
+    corners = column(TASKS["pusht_keypoints"].data.opened(), "observation.environment_state", every)
     block = corners.unflatten(1, (-1, 2)).mean(dim=1)
     return {name: x[now + offset] - x[now] for name, x in (("agent", agent), ("block", block))}
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 from ablation import tasks
-from ablation.frames import Frames
+from ablation.data import Data, column, episode_of
 from ablation.tasks import OUTPUT, TASKS, Budget, load
-from ablation.training import latent_labels, train
+from ablation.training import train
 from ablation.vocabulary import configuration
 from lerobot.configs import FeatureType, PolicyFeature
 from record import RESULTS, provenance, write_result
@@ -25,6 +25,9 @@ from tqdm import tqdm
 
 import lerobot_policy_lafp  # noqa: F401  (registers the policy)
 from lerobot_lafp.diagnostics.measures import linear_probe
+from lerobot_lafp.frames.latents import infer_latents
+from lerobot_lafp.options.constants import LATENT_ACTION, LATENT_ACTION_IS_PAD
+from lerobot_lafp.options.features import camera_shape
 
 CAMERA = "observation.image"
 TRAINED, HELD_OUT = range(165), range(165, 206)
@@ -43,17 +46,17 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=64)
     given = parser.parse_args()
     tasks.PUSHT_ROOT = given.pusht_root
-    frames = TASKS["pusht"].frames()
+    data = TASKS["pusht"].data
     file = RESULTS / "pusht_latents.json"
     results = json.loads(file.read_text()) if file.is_file() else {}
     for name in tqdm(given.motion, desc="targets"):
-        results[name] = measure(frames, name, Budget(given.steps, given.batch_size))
+        results[name] = measure(data, name, Budget(given.steps, given.batch_size))
         print(f"motion {name}: R2 {results[name]['r2']}: {write_result('pusht_latents', results)}")
 
 
-def measure(frames: Frames, name: str, budget: Budget) -> dict[str, Any]:
+def measure(data: Data, name: str, budget: Budget) -> dict[str, Any]:
     """Train with that target, and probe."""
-    shape = tuple(frames.columns[CAMERA].shape[1:])
+    shape = camera_shape(data.meta.features[CAMERA])
     stage_1 = {"stage": "latent_action", "label_weight": 0.0, "device": "cpu", "push_to_hub": False}
     config = configuration({**stage_1, **TARGETS[name]})
     config.input_features = {CAMERA: PolicyFeature(FeatureType.VISUAL, shape)}
@@ -62,15 +65,20 @@ def measure(frames: Frames, name: str, budget: Budget) -> dict[str, Any]:
         seconds = json.loads((folder / "seconds.json").read_text())
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        seconds = train(config, frames, TRAINED, budget, 0, folder)
+        seconds = train(config, data, TRAINED, budget, 0, folder)
         (folder / "seconds.json").write_text(json.dumps(seconds))
     policy, _ = load(folder / "pretrained_model", {"device": "cpu"})
-    latents, pad = latent_labels(policy, frames).values()
+    dataset = data.opened()
+    with tqdm(total=len(dataset), desc="latents", unit="frame") as bar:
+        dataset.columns |= infer_latents(policy, dataset, bar)
+    every = torch.arange(len(dataset))
+    latents, pad = (column(dataset, key, every) for key in (LATENT_ACTION, LATENT_ACTION_IS_PAD))
     there = (~pad[:, 0]).nonzero()[:, 0]
     offset = policy.config.frame_offset
-    actions = torch.stack([frames.columns["action"][there + i] for i in range(offset)], dim=1)
-    relative = actions - frames.columns["observation.state"][there].unsqueeze(1)
-    probe = linear_probe(latents[there, 0], relative, frames.episode[there], held_out=HELD_OUT)
+    actions = torch.stack([column(dataset, "action", there + i) for i in range(offset)], dim=1)
+    relative = actions - column(dataset, "observation.state", there).unsqueeze(1)
+    first = latents[there, : policy.config.latent_dim]
+    probe = linear_probe(first, relative, episode_of(dataset)[there], held_out=HELD_OUT)
     return {
         "r2": [round(x, 4) for x in probe.r2],
         "cpu_minutes": round(seconds / 60, 1),

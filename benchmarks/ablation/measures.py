@@ -5,12 +5,13 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 
 from lerobot_lafp.diagnostics.collect import Collected, collect, probe_config
 from lerobot_lafp.diagnostics.report import Diagnosis, diagnose
 
-from .frames import Frames, as_loaded
+from .data import Data, as_loaded, column, usable
 from .statistics import MODE_BINS, MODE_END
 
 #: Frames at which latents are measured: half from anywhere, half from where episodes begin, since that is where
@@ -20,18 +21,18 @@ NUM_FRAMES = 1000
 BEGINNING = 6
 
 
-def measure(policy: Any, preprocessor: Any, frames: Frames, seed: int) -> dict[str, Any]:
+def measure(policy: Any, preprocessor: Any, data: Data, seed: int) -> dict[str, Any]:
     """What a result holds beside its evaluation: ``measures`` and, of a policy over latents, ``mode_histogram``.
 
     ``measures`` are CPU milliseconds of one chunk; of a policy over latents also what ``lafp probe`` says of it.
     ``decoder_input_distance`` and ``wrong_mode_rate`` are of the latents that the decoder was trained on, against those
     of the inverse model: the mean over tau where it is drawn. Modes are found by 2-means.
     """
-    out: dict[str, float | None] = {"ms_per_chunk": milliseconds_per_chunk(policy, preprocessor, frames)}
+    out: dict[str, float | None] = {"ms_per_chunk": milliseconds_per_chunk(policy, preprocessor, data)}
     if getattr(policy, "latent_action_model", None) is None:
         return {"measures": out}
     taus = _trained_taus(policy.config)
-    collected = collect(policy, _batches(policy, preprocessor, frames, seed), seed=seed, taus=taus or (1.0,))
+    collected = collect(policy, _batches(policy, preprocessor, data, seed), seed=seed, taus=taus or (1.0,))
     found = diagnose(collected)
     probe, structure, flow_time = (found.numbers[name] for name in ("linear_probe", "structure", "flow_time"))
     out["probe_r2"] = None if probe is None else probe["r2"]
@@ -79,24 +80,26 @@ def _trained_taus(config: Any) -> tuple[float, ...]:
     return (low,) if low == high else tuple(low + (high - low) * (i + 0.5) / 10 for i in range(10))
 
 
-def _batches(policy: Any, preprocessor: Any, frames: Frames, seed: int) -> Iterator[dict[str, Any]]:
+def _batches(policy: Any, preprocessor: Any, data: Data, seed: int) -> Iterator[dict[str, Any]]:
     wanted = probe_config(policy.config)
-    usable = frames.usable(None, wanted.frame_offset)
-    begins = usable[usable - frames.first[frames.episode[usable]] < BEGINNING]
+    dataset = data.opened(wanted)
+    frames = usable(dataset, wanted.frame_offset)
+    begins = frames[column(dataset, "frame_index", frames) < BEGINNING]
     generator = torch.Generator().manual_seed(seed)
-    halves = [part[torch.randperm(len(part), generator=generator)[: NUM_FRAMES // 2]] for part in (begins, usable)]
+    halves = [part[torch.randperm(len(part), generator=generator)[: NUM_FRAMES // 2]] for part in (begins, frames)]
     for index in torch.cat(halves).unique().split(100):
-        yield preprocessor(frames.batch(index, wanted))
+        yield preprocessor(dataset.batch(index.numpy()))
 
 
 @torch.no_grad()
-def milliseconds_per_chunk(policy: Any, preprocessor: Any, frames: Frames, calls: int = 60) -> float:
+def milliseconds_per_chunk(policy: Any, preprocessor: Any, data: Data, calls: int = 60) -> float:
     """Median time of predicting one chunk of actions for one observation, in milliseconds: CPU time, on one thread.
 
     On a GPU it is the time that passes; the action is brought to the CPU.
     """
     clock = time.process_time if policy.config.device == "cpu" else time.perf_counter
-    batch = preprocessor({key: as_loaded(x[:1]) for key, x in frames.columns.items() if key != "action"})
+    first = data.opened().batch(np.zeros(1, np.int64))
+    batch = preprocessor({key: as_loaded(x) for key, x in first.items() if key.startswith("observation.")})
     times = []
     for _ in range(calls):
         policy.reset()

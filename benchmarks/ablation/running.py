@@ -116,7 +116,7 @@ def _train(training: Training, device: str) -> None:
     with _log(folder / "log.txt"):
         seconds = train(
             config,
-            training.task.frames(),
+            training.task.data,
             training.labeled_episodes if alone else None,
             training.budget,
             training.seed,
@@ -177,7 +177,7 @@ def _measured(run: Run, checkpoint: Path, acting: dict[str, Any]) -> dict[str, A
     from .measures import measure
 
     policy, processors = load(checkpoint, acting)
-    return measure(policy, processors[0], run.task.frames(), run.seed)
+    return measure(policy, processors[0], run.task.data, run.seed)
 
 
 class _log:  # noqa: N801

@@ -23,7 +23,7 @@ from lerobot_lafp.simulators.two_way.configuration_two_way import TwoWayEnvConfi
 from lerobot_lafp.simulators.two_way.demonstrator import write_demonstrations
 from lerobot_lafp.simulators.two_way.two_way import read_episodes
 
-from .frames import Frames
+from .data import Data
 from .vocabulary import put
 
 OUTPUT = Path("outputs/ablation")
@@ -66,8 +66,9 @@ class Task:
     rivals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     environments: int = 50
 
-    def frames(self) -> Frames:
-        return _frames(self.name)
+    @property
+    def data(self) -> Data:
+        return _data(self.name)
 
     def labeled_episodes(self, count: int, seed: int) -> list[int]:
         """The labelled episodes of a training seed: drawn at random, the smaller sets within the larger ones."""
@@ -75,7 +76,7 @@ class Task:
         if self.name == "two_way":  # episodes 2i and 2i + 1 pass on different sides, so that few labels cover both
             pairs = rng.permutation(NUM_TWO_WAY // 2)[: (count + 1) // 2]
             return sorted([int(e) for pair in pairs for e in (2 * pair, 2 * pair + 1)][:count])
-        return sorted(int(e) for e in rng.permutation(self.frames().num_episodes)[:count])
+        return sorted(int(e) for e in rng.permutation(self.data.num_episodes)[:count])
 
     def environment(self, log: Path | None = None) -> EnvConfig:
         if self.name == "two_way":
@@ -155,15 +156,15 @@ MIN_MAX, MEAN_STD = (
 
 
 @cache
-def _frames(name: str) -> Frames:
+def _data(name: str) -> Data:
     if name == "two_way":
         root = OUTPUT / "two_way_demonstrations"
         OUTPUT.mkdir(parents=True, exist_ok=True)
         with FileLock(OUTPUT / "two_way_demonstrations.lock"):  # the first of several processes writes them
             write_demonstrations(root, NUM_TWO_WAY)
-        return Frames("local/two_way", root)
+        return Data("local/two_way", root)
     root = None if PUSHT_ROOT is None else PUSHT_ROOT / name
-    return Frames("lerobot/pusht_image" if name == "pusht" else f"lerobot/{name}", root)
+    return Data("lerobot/pusht_image" if name == "pusht" else f"lerobot/{name}", root)
 
 
 TASKS = {

@@ -1,164 +1,130 @@
-"""One training: LeRobot's policy, optimiser, schedule and sampler over frames in memory; resumed where it stopped."""
+"""One training: ``lerobot-train`` itself, in this process; resumed where it stopped."""
 
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
+from accelerate.state import AcceleratorState
 from lerobot.configs import PreTrainedConfig
-from lerobot.optim import load_optimizer_state, load_scheduler_state, save_optimizer_state, save_scheduler_state
-from lerobot.policies.factory import make_policy, make_pre_post_processors
-from lerobot.utils.random_utils import load_rng_state, save_rng_state, set_seed
-from safetensors.torch import load_model, save_model
-from torch import Tensor
+from lerobot.configs.default import DatasetConfig
+from lerobot.configs.train import TRAIN_CONFIG_NAME, TrainPipelineConfig
+from lerobot.datasets import factory
+from lerobot.scripts import lerobot_train
 
-from lerobot_lafp.frames.episode_labels import label_episode
-from lerobot_lafp.options.constants import LATENT_ACTION, LATENT_ACTION_IS_PAD
+from lerobot_lafp import LAFPConfig
+from lerobot_lafp.runs.trainings import RunState, last_checkpoint, run_state
 
-from .frames import Frames, as_loaded
+from .data import Data, stored
 from .tasks import Budget
 
-#: CPU seconds between the points that an interrupted training goes on from.
-SAVE_EVERY_S = 120.0
+#: Points of a training that an interrupted one goes on from.
+SAVES = 5
 
 
 def train(
-    config: PreTrainedConfig,
-    frames: Frames,
-    episodes: Sequence[int] | None,
-    budget: Budget,
-    seed: int,
-    folder: Path,
+    config: PreTrainedConfig, data: Data, episodes: Sequence[int] | None, budget: Budget, seed: int, folder: Path
 ) -> float:
-    """Train a policy as ``lerobot-train`` would, into ``folder/pretrained_model``.
+    """Train a policy into ``folder/pretrained_model``.
 
     Args:
         config: The policy; ``pretrained_path`` is where it starts from.
-        frames: The dataset.
+        data: The dataset.
         episodes: Those to train on. Unset: all.
         budget: How much it is trained.
         seed: Of weights, noise and the order of the data.
         folder: Where the run lives; one that was interrupted there goes on.
 
     Returns:
-        CPU seconds that the training took, those before an interruption included.
+        CPU seconds that the training took; of one that was interrupted, without what was lost.
     """
-    set_seed(seed)
-    device = config.device or "cpu"
-    bf16 = budget.bf16 and has_bf16(device)
-    if device != "cpu":  # as lerobot-train does
-        torch.backends.cudnn.benchmark = True
-        torch.backends.cuda.matmul.allow_tf32 = True
-    policy = make_policy(config, ds_meta=frames.meta)
-    start = {"pretrained_path": str(config.pretrained_path)} if config.pretrained_path else {}
-    preprocessor, postprocessor = make_pre_post_processors(config, **start, dataset_stats=frames.meta.stats)
-    parameters = policy.get_optim_params()
-    preset = config.get_optimizer_preset()
-    optimizer = preset.build(parameters)
-    for group in optimizer.param_groups:
-        group["fused"] = True  # one pass over the weights; the arithmetic is the same
-    schedule = config.get_scheduler_preset()
-    scheduler = schedule.build(optimizer, budget.steps) if schedule is not None else None
-
-    partial, fresh = folder / "partial", folder / "partial.new"
-    if not partial.exists() and (fresh / "seconds").is_file():  # killed between removing the old and naming the new
-        os.replace(fresh, partial)
-    done, seconds = 0, 0.0
-    if (partial / "step").is_file():
-        load_model(policy, partial / "weights.safetensors")
-        load_rng_state(partial)
-        load_optimizer_state(optimizer, partial)
-        if scheduler is not None:
-            load_scheduler_state(scheduler, partial)
-        done, seconds = int((partial / "step").read_text()), float((partial / "seconds").read_text())
+    folder.mkdir(parents=True, exist_ok=True)
+    run, spent = folder / "run", folder / "seconds"
+    state = run_state(run)
     clock = time.process_time()
-    order = batches(frames.usable(episodes, getattr(config, "drop_n_last_frames", 0)), budget.batch_size, seed, done)
-    frames = frames.on(device)
-    labels = {}
-    if getattr(config, "stage", None) == "latent_policy":
-        with torch.autocast(device, torch.bfloat16, enabled=bf16):
-            labels = latent_labels(policy, frames)
-    if labels:
-        policy.config.given_latents = config.given_latents = True
-    saved = time.process_time()
-    clipped = [p for group in optimizer.param_groups for p in group["params"]]
-    policy.train()
-    for step in range(done + 1, budget.steps + 1):
-        policy.train()
-        index = next(order).to(device)
-        batch = preprocessor({**frames.batch(index, config), **{key: x[index] for key, x in labels.items()}})
-        with torch.autocast(device, torch.bfloat16, enabled=bf16):
-            loss, _ = policy.forward(batch)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"The loss became {loss.item()} at step {step} of {folder}.")
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(clipped, preset.grad_clip_norm)
-        optimizer.step()
-        optimizer.zero_grad()
-        if scheduler is not None:
-            scheduler.step()
-        if hasattr(policy, "update"):
-            policy.update()
-        if time.process_time() - saved > SAVE_EVERY_S and step < budget.steps:
-            saved = time.process_time()
-            _save_partial(partial, policy, step, optimizer, scheduler, seconds + saved - clock)
-    seconds += time.process_time() - clock
-    if labels:
-        policy.config.given_latents = config.given_latents = False
-    target = folder / "pretrained_model"
-    policy.save_pretrained(target)
-    preprocessor.save_pretrained(target)
-    postprocessor.save_pretrained(target)
-    for leftover in (partial, fresh):
-        shutil.rmtree(leftover, ignore_errors=True)
+    before = float(spent.read_text()) if spent.is_file() and state is not RunState.NEW else 0.0
+    bf16 = budget.bf16 and has_bf16(config.device or "cpu")
+    with _precision(bf16), _datasets_of_any_policy(), _seconds(spent, before - clock):
+        if state is RunState.INTERRUPTED:
+            words = [f"--config_path={last_checkpoint(run) / TRAIN_CONFIG_NAME}", "--resume=true"]
+            with mock.patch.object(sys, "argv", ["lerobot-train", *words]):
+                lerobot_train.train()
+        elif state is RunState.NEW:
+            shutil.rmtree(run, ignore_errors=True)
+            with mock.patch.object(sys, "argv", ["lerobot-train"]):
+                lerobot_train.train(_pipeline(config, data, episodes, budget, seed, run))
+    seconds = float(spent.read_text())
+    shutil.rmtree(folder / "pretrained_model", ignore_errors=True)
+    os.replace(last_checkpoint(run).resolve(), folder / "pretrained_model")
+    for leftover in ("optimizer", "run"):
+        shutil.rmtree(folder / leftover, ignore_errors=True)
+    spent.unlink()
     return seconds
+
+
+def _pipeline(
+    config: PreTrainedConfig, data: Data, episodes: Sequence[int] | None, budget: Budget, seed: int, run: Path
+) -> TrainPipelineConfig:
+    root = None if data.root is None else str(data.root)
+    return TrainPipelineConfig(
+        dataset=DatasetConfig(data.repo_id, root=root, episodes=None if episodes is None else list(episodes)),
+        policy=config,
+        output_dir=run,
+        job_name=run.parent.name,
+        seed=seed,
+        num_workers=0,
+        batch_size=budget.batch_size,
+        steps=budget.steps,
+        save_freq=max(1, budget.steps // SAVES),
+        log_freq=max(1, budget.steps // 20),
+        env_eval_freq=0,
+    )
+
+
+@contextmanager
+def _precision(bf16: bool) -> Iterator[None]:
+    """As ``ACCELERATE_MIXED_PRECISION=bf16 lerobot-train``; what another training of this process had is forgotten."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with mock.patch.dict(os.environ, {"ACCELERATE_MIXED_PRECISION": "bf16" if bf16 else "no"}):
+        yield
+
+
+@contextmanager
+def _datasets_of_any_policy() -> Iterator[None]:
+    """LeRobot's own policies read from memory, too, or a comparison would be one of loaders."""
+    make = factory.make_train_eval_datasets
+
+    def made(cfg: TrainPipelineConfig) -> Any:
+        train, evaluated = make(cfg)
+        return train if isinstance(cfg.policy, LAFPConfig) else stored(train), evaluated
+
+    with mock.patch.object(lerobot_train, "make_train_eval_datasets", made):
+        yield
+
+
+@contextmanager
+def _seconds(file: Path, before: float) -> Iterator[None]:
+    """Note the CPU seconds so far beside every checkpoint, and at the end."""
+    save = lerobot_train.save_checkpoint
+
+    def note() -> None:
+        file.write_text(str(before + time.process_time()))
+
+    def save_and_note(*arguments: Any, **options: Any) -> None:
+        save(*arguments, **options)
+        note()
+
+    with mock.patch.object(lerobot_train, "save_checkpoint", save_and_note):
+        yield
+    note()
 
 
 def has_bf16(device: str) -> bool:
     """Whether ``device`` has bfloat16: a CPU without AVX-512 does it in software, which takes several times as long."""
     return device != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def latent_labels(policy: Any, frames: Frames) -> dict[str, Tensor]:
-    """The columns that ``lafp label`` would add: every frame's latents (N, L, Dz), and where they are none (N, L).
-
-    Stage 2 learns the same from them as from the video, to rounding, without encoding each frame some hundred times.
-    """
-    policy.eval()
-    keys = [*policy.normalizer.camera_shapes, *policy.normalizer.vector_shapes]
-    found = []
-    for first, end in zip(frames.first.tolist(), frames.end.tolist(), strict=True):
-        found.append(label_episode(policy, [{key: as_loaded(frames.columns[key][first:end]) for key in keys}]))
-    latents, pad = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return {LATENT_ACTION: latents, LATENT_ACTION_IS_PAD: pad}
-
-
-def batches(usable: Tensor, batch_size: int, seed: int, skip: int = 0) -> Iterator[Tensor]:
-    """Endless batches (B,) of shuffled epochs; which comes when depends on ``seed`` alone, so ``skip`` can resume."""
-    epoch, offset = divmod(skip * batch_size, len(usable))
-    rest = torch.empty(0, dtype=torch.long)
-    while True:
-        while len(rest) < batch_size:
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-            rest = torch.cat([rest, usable[torch.randperm(len(usable), generator=generator)][offset:]])
-            epoch, offset = epoch + 1, 0
-        yield rest[:batch_size]
-        rest = rest[batch_size:]
-
-
-def _save_partial(folder: Path, policy: Any, step: int, optimizer: Any, scheduler: Any, seconds: float) -> None:
-    fresh = folder.with_name("partial.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    save_model(policy, str(fresh / "weights.safetensors"))
-    save_rng_state(fresh)
-    save_optimizer_state(optimizer, fresh)
-    if scheduler is not None:
-        save_scheduler_state(scheduler, fresh)
-    (fresh / "step").write_text(str(step))
-    (fresh / "seconds").write_text(str(seconds))
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(fresh, folder)

@@ -43,7 +43,7 @@ def label_ahead(policy: Any, datasets: Sequence[StoredDataset]) -> None:
     policy.eval()
     try:
         with tqdm(total=frames, desc="latents", unit="frame") as bar:
-            found = [_latents(cast(Labeller, policy), dataset, bar) for dataset in datasets]
+            found = [infer_latents(cast(Labeller, policy), dataset, bar) for dataset in datasets]
     except OSError as error:
         logger.info("Latents are inferred while training: %s (%s).", error.strerror, store_root())
         return
@@ -55,8 +55,13 @@ def label_ahead(policy: Any, datasets: Sequence[StoredDataset]) -> None:
         dataset.load_observations(config.observation_delta_indices)
 
 
-def _latents(policy: Labeller, dataset: StoredDataset, bar: tqdm) -> dict[str, Column]:
+def infer_latents(policy: Labeller, dataset: StoredDataset, bar: tqdm) -> dict[str, Column]:
     """The columns of a dataset, a row for each of its frames.
+
+    Args:
+        policy: With a trained stage 1, in evaluation mode.
+        dataset: Whose frames are encoded.
+        bar: Moved on by the frames that are done.
 
     Raises:
         OSError: The disk is full.

@@ -61,7 +61,7 @@ class Ablation:
 @pytest.fixture(scope="module")
 def ablation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ablation]:
     """All of ``NAMES`` trained and evaluated: stage 3 failed at first, and the same call was made again."""
-    tasks._frames.cache_clear()
+    tasks._data.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         made = Ablation(tmp_path_factory.mktemp("ablation"), patch)
         made.broken = {"action_decoder"}
@@ -71,7 +71,7 @@ def ablation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ablation]:
         made.broken = set()
         assert made.run() == ["action_decoder", "evaluate lafp"], "the rest was done"
         yield made
-    tasks._frames.cache_clear()
+    tasks._data.cache_clear()
 
 
 def test_processes_that_start_together_share_the_demonstrations(
@@ -80,7 +80,7 @@ def test_processes_that_start_together_share_the_demonstrations(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tasks, "NUM_TWO_WAY", 4)
     with ThreadPoolExecutor(2) as pool:
-        lengths = list(pool.map(lambda _: len(tasks._frames.__wrapped__("two_way").episode), range(2)))
+        lengths = list(pool.map(lambda _: tasks._data.__wrapped__("two_way").meta.total_frames, range(2)))
     assert lengths[0] == lengths[1] > 0
 
 

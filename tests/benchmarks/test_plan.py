@@ -31,7 +31,7 @@ EPISODES = {"two_way": 1000, "pusht_keypoints": 206, "pusht": 206}
 @pytest.fixture(autouse=True)
 def _no_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """Planning asks a dataset for no more than how many episodes it has."""
-    monkeypatch.setattr(tasks, "_frames", lambda name: SimpleNamespace(num_episodes=EPISODES[name]))
+    monkeypatch.setattr(tasks, "_data", lambda name: SimpleNamespace(num_episodes=EPISODES[name]))
 
 
 def planned(name: str, task: str = "two_way", seed: int = 0, **options: Any) -> Run:

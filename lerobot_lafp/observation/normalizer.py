@@ -186,7 +186,7 @@ class ObservationNormalizer(nn.Module):
         if self.resize_shape is not None and tuple(x.shape[-2:]) != tuple(self.resize_shape):
             x = TF.resize(x, list(self.resize_shape), antialias=True)
         if not depth:
-            x = (x - self.image_mean) / self.image_std
+            x = (x - self.image_mean).div_(self.image_std)
         return rearrange(x, "(b t) c h w -> b t c h w", t=frames)
 
     def _as_patches(self, vit: FrozenViT, images: Observation) -> Observation:

@@ -56,8 +56,8 @@ def in_own_terms(
 
 
 def select_frames(observation: Observation, index: list[int]) -> Observation:
-    """The frames ``index`` of every tensor (B, T, ..)."""
-    return {key: x[:, index] for key, x in observation.items()}
+    """The frames ``index`` of every tensor (B, T, ..), which is not copied where these are all of them."""
+    return {key: x if index == [*range(x.shape[1])] else x[:, index] for key, x in observation.items()}
 
 
 def shift_at_random(images: Tensor, pixels: int) -> Tensor:

@@ -22,7 +22,7 @@ class TrainingBatch:
     Attributes:
         history: The frames the latent policy sees, every tensor (B, T, ..), normalised.
         frames: The frames at 0, k, .. between which latents are inferred, (B, L+1, ..), normalised; zero beyond
-            the episode, since a mask on the loss alone would let a NaN into the gradient.
+            the episode, since a mask on the loss alone would let a NaN into the gradient. Of no frame where none are.
         valid: (B, L), false for latents that reach beyond the episode.
         latents: Normalised latents (B, L, Dz) that the dataset brings (``latent_action``); None: to be inferred.
         actions: (B, H, A) as recorded (stage 1: the first k); empty where there are none.
@@ -70,6 +70,7 @@ def read_batch(batch: Mapping[str, Any], config: LAFPConfig, normalizer: Observa
         [deltas.index(d) for d in config.history_deltas] if config.only_stage is not Stage.LATENT_ACTION else []
     )
     frames_at = [deltas.index(d) for d in config.boundary_deltas]
+    pairs_at = frames_at if len(frames_at) > 1 else []  # latents lie between two frames
     keys = [*normalizer.camera_shapes, *normalizer.vector_shapes]
     batch = normalizer.unpacked(batch)
     observation = normalizer(batch, stored=True)
@@ -91,7 +92,7 @@ def read_batch(batch: Mapping[str, Any], config: LAFPConfig, normalizer: Observa
         origins = joints[:, frames_at] if joints.ndim == 3 else joints.unsqueeze(1)
     return TrainingBatch(
         history=select_frames(observation, history_at),
-        frames=_zero_where(pad[:, frames_at], select_frames(observation, frames_at)),
+        frames=_zero_where(pad[:, pairs_at], select_frames(observation, pairs_at)),
         valid=valid,
         latents=None if labels is None else labels[0],
         actions=actions,
@@ -131,6 +132,8 @@ def _precomputed_latents(batch: Mapping[str, Any], config: LAFPConfig) -> tuple[
 
 def _zero_where(pad: Tensor, observation: Observation) -> Observation:
     """Every tensor (B, T, ..) with zeros where ``pad`` (B, T)."""
+    if not bool(pad.any()):
+        return observation
     masks = {key: pad.reshape(*pad.shape, *[1] * (x.ndim - 2)) for key, x in observation.items()}
     return {key: torch.where(masks[key], torch.zeros_like(x), x) for key, x in observation.items()}
 

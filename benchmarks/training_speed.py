@@ -35,6 +35,8 @@ BEFORE = {"keypoints": 92.0, "demo": 13.5}
 MANY, SIDE = 1_000_000, 96
 #: Samples of a batch of video, and batches that are timed of each loader.
 BATCH, BATCHES = 64, 12
+#: How often each training of a stage takes its turn.
+TURNS = 5
 
 
 def main() -> None:
@@ -225,14 +227,13 @@ def measure_stages(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     stage_1 = ["--policy.type=lafp", "--policy.stage=latent_action", *common]
     lerobot_train([*stage_1, "--steps=2", "--num_workers=0"], folder / "stage_1", "auto")
     stage_2 = [f"--policy.path={start}", "--policy.stage=latent_policy", *common]
-    for turn in range(3):
+    for turn in range(TURNS):
         for stage, words in (("stage_1", stage_1), ("stage_2", stage_2)):
             for kind in ("auto", "off"):
                 # One process loads for LeRobot's loader, which leaves a core to the network.
                 many = [f"--steps={steps if stage == 'stage_1' else 3 * steps}", f"--num_workers={int(kind == 'off')}"]
-                enough = ["--policy.horizon=16"] if stage == "stage_1" else []
                 of = turns.setdefault(stage, {}).setdefault(kind, [])
-                of.append(lerobot_train([*words, *many, *enough], folder / f"{stage}-{kind}-{turn}", kind))
+                of.append(lerobot_train([*words, *many], folder / f"{stage}-{kind}-{turn}", kind))
     out: dict[str, Any] = {"seconds_a_step": {}}
     for stage, of_stage in turns.items():
         out["seconds_a_step"][stage] = {

@@ -4,7 +4,7 @@
     python benchmarks/pusht_keypoints_first.py --dataset.repo_id=local/pusht_keypoints --dataset.root=FOLDER
 
 Further options go to ``lafp train``. An interrupted run goes on where it stopped. On two cores of a CPU it takes
-about an hour and a half, most of it in LeRobot's loader.
+about ten minutes.
 """
 
 import json

@@ -36,7 +36,7 @@ from .checkpoint.files import TYPE
 from .checkpoint.integrity import installed_versions, read_config
 from .configuration_lafp import LAFPConfig
 from .frames.latents import label_ahead
-from .frames.serving import stored_datasets, with_frame_store
+from .frames.serving import of_a_training, stored_datasets
 from .options.constants import LATENT_ACTION, LATENT_ACTION_IS_PAD
 from .options.context import TrainingContext
 from .options.features import is_read, name_axes
@@ -398,10 +398,7 @@ def read_from_frame_stores() -> None:
     @wraps(make)
     def make_and_store(cfg: TrainPipelineConfig) -> Any:
         made = make(cfg)
-        if isinstance(cfg.policy, LAFPConfig):
-            policy = cfg.policy
-            made = tuple(dataset if dataset is None else with_frame_store(dataset, policy) for dataset in made)
-        return made
+        return of_a_training(made, cfg.policy) if isinstance(cfg.policy, LAFPConfig) else made
 
     _replace(factory, "make_train_eval_datasets", make_and_store)
 

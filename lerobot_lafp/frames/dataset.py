@@ -121,9 +121,6 @@ class StoredDataset(LeRobotDataset):
         self._episode = table.column("episode_index").to_numpy().astype(np.int64)
         about = dataset.meta.episodes
         self._first, self._end = (np.asarray(about[f"dataset_{b}_index"], np.int64) for b in ("from", "to"))
-        inside = np.diff(self._episode) == 0
-        if not (np.diff(self._index)[inside] == 1).all():
-            raise CannotStoreError("its tables do not hold the frames of an episode in order")
         self._tasks = [str(task) for task in dataset.meta.tasks.index]
         self._task_of = table.column("task_index").to_numpy()
         return self
@@ -184,6 +181,30 @@ class StoredDataset(LeRobotDataset):
         found = {key: each for key, each in {**others, **observed}.items() if key not in of_words}
         reader.delta_indices = found or None
         self.delta_timestamps = {k: [i / self.meta.fps for i in each] for k, each in found.items()} or None
+
+
+def refuse_disorder(dataset: LeRobotDataset) -> None:
+    """Refuse a table that does not hold all frames of each of its episodes, in order.
+
+    Raises:
+        CannotStoreError: It does not.
+    """
+    table, about = dataset.hf_dataset.data, dataset.meta.episodes
+    index, episode = (table.column(name).to_numpy().astype(np.int64) for name in ("index", "episode_index"))
+    first, end = (np.asarray(about[f"dataset_{bound}_index"], np.int64) for bound in ("from", "to"))
+    changes = np.flatnonzero(np.diff(episode)) + 1
+    starts, stops = np.concatenate([[0], changes]), np.concatenate([changes, [len(episode)]])
+    own = episode[starts]
+    sound = len(np.unique(own)) == len(own) and own.max() < len(first)
+    if not (
+        sound and (stops - starts == (end - first)[own]).all() and (index == _counted(first[own], stops - starts)).all()
+    ):
+        raise CannotStoreError("its tables do not hold the frames of its episodes in order; `lafp check` says where")
+
+
+def _counted(first: Index, lengths: Index) -> Index:
+    """``first[i]``, ``first[i] + 1``, .. ``lengths[i]`` of them, one after the other."""
+    return np.arange(lengths.sum()) + np.repeat(first - (np.cumsum(lengths) - lengths), lengths)
 
 
 class _Places:

@@ -9,6 +9,7 @@ from typing import IO, Any, cast
 import numpy as np
 from tqdm import tqdm
 
+from ..model.distributed import process_index
 from ..options.constants import LATENT_ACTION, LATENT_ACTION_IS_PAD, Stage
 from .dataset import Column, InFile, StoredDataset
 from .episode_labels import Labeller, label_episode
@@ -42,10 +43,10 @@ def label_ahead(policy: Any, datasets: Sequence[StoredDataset]) -> None:
     mode = policy.training
     policy.eval()
     try:
-        with tqdm(total=frames, desc="latents", unit="frame") as bar:
+        with tqdm(total=frames, desc="latents", unit="frame", disable=process_index() > 0) as bar:
             found = [infer_latents(cast(Labeller, policy), dataset, bar) for dataset in datasets]
     except OSError as error:
-        logger.info("Latents are inferred while training: %s (%s).", error.strerror, store_root())
+        logger.warning("Latents are inferred while training: %s (%s).", error.strerror, store_root())
         return
     finally:
         policy.train(mode)

@@ -11,13 +11,13 @@ from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
 from ..configuration_lafp import LAFPConfig
 from ..errors import UserError
 from .building import fill
-from .dataset import WIDE, StoredDataset
+from .dataset import WIDE, StoredDataset, refuse_disorder
 from .sources import CannotStoreError, source_of
 from .store import FrameStore
 
 logger = logging.getLogger(__name__)
 
-#: A dataset's metadata, which is all of it that LeRobot gives a policy -> the datasets that were made of it.
+#: The metadata of what is trained on, which is all of it that LeRobot gives a policy -> all datasets of the training.
 _MADE: WeakKeyDictionary[LeRobotDatasetMetadata, list[ref[StoredDataset]]] = WeakKeyDictionary()
 
 
@@ -43,14 +43,22 @@ def with_frame_store(dataset: LeRobotDataset, config: LAFPConfig, required: bool
     except CannotStoreError as error:
         if required:
             raise UserError(f"No frame store of {dataset.repo_id}: {error}.") from error
-        logger.info("LeRobot's loader reads %s: %s.", dataset.repo_id, error)
+        logger.warning("LeRobot's loader reads %s: %s.", dataset.repo_id, error)
         return dataset
-    _MADE.setdefault(stored.meta, []).append(ref(stored))
     return stored
 
 
+def of_a_training(made: Sequence[LeRobotDataset | None], config: LAFPConfig) -> tuple[LeRobotDataset | None, ...]:
+    """What LeRobot made for a training, the dataset that is trained on first, each ``with_frame_store``."""
+    found = tuple(None if dataset is None else with_frame_store(dataset, config) for dataset in made)
+    stored = [dataset for dataset in found if isinstance(dataset, StoredDataset)]
+    if stored and len(stored) == len([dataset for dataset in found if dataset is not None]):
+        _MADE[stored[0].meta] = [ref(dataset) for dataset in stored]
+    return found
+
+
 def stored_datasets(meta: Any) -> list[StoredDataset]:
-    """The datasets that ``with_frame_store`` made of those with this metadata."""
+    """The datasets of the training whose first has this metadata; none where one of them has no store."""
     found = (each() for each in (_MADE.get(meta, ()) if isinstance(meta, LeRobotDatasetMetadata) else ()))
     return [dataset for dataset in found if dataset is not None]
 
@@ -58,6 +66,7 @@ def stored_datasets(meta: Any) -> list[StoredDataset]:
 def _stored(dataset: LeRobotDataset, config: LAFPConfig) -> StoredDataset:
     if dataset.meta.has_language_columns:
         raise CannotStoreError("it has columns of language")
+    refuse_disorder(dataset)
     read, unread = columns_on_disk(dataset.meta.features, config)
     size = None if dataset.image_transforms is not None else config.resize_shape
     episodes = dataset.episodes if dataset.episodes is not None else range(dataset.meta.total_episodes)

@@ -15,9 +15,9 @@ from lerobot.transforms import ImageTransforms, ImageTransformsConfig
 from lerobot.utils.constants import ACTION
 
 from lerobot_lafp import LAFPConfig, LAFPPolicy
-from lerobot_lafp.frames import latents
+from lerobot_lafp.frames import latents, serving
 from lerobot_lafp.frames.dataset import StoredDataset
-from lerobot_lafp.frames.serving import with_frame_store
+from lerobot_lafp.frames.serving import of_a_training
 from lerobot_lafp.options.constants import LATENT_ACTION, LATENT_ACTION_IS_PAD
 from lerobot_lafp.options.context import TrainingContext
 
@@ -65,7 +65,7 @@ def stage_2(
     config = LAFPConfig.from_pretrained(checkpoint, cli_overrides=["--stage=latent_policy", *typed])
     config.pretrained_path = checkpoint
     config.context = TrainingContext(samples=samples, **(context or {}))
-    dataset = with_frame_store(opened(root, config, **options), config)
+    dataset, *_ = of_a_training([opened(root, config, **options), None], config)
     assert isinstance(dataset, StoredDataset)
     torch.manual_seed(7)  # stage 2 is new, where the dataset has tasks in words
     policy = make_policy(config, ds_meta=dataset.meta, rename_map=(context or {}).get("rename_map"))
@@ -146,7 +146,9 @@ def test_when_latents_are_not_inferred_ahead(
     elif why == "no store":
         config = LAFPConfig.from_pretrained(checkpoint, cli_overrides=["--stage=latent_policy", "--frame_store=off"])
         config.context, config.pretrained_path = TrainingContext(samples=10_000), checkpoint
-        make_policy(config, ds_meta=with_frame_store(opened(root, config), config).meta)
+        dataset, _ = of_a_training([opened(root, config), None], config)
+        assert dataset is not None
+        make_policy(config, ds_meta=dataset.meta)
     elif why == "another stage":
         policy, dataset = stage_2(checkpoint, root, samples=1)
         policy.config.stage = "latent_action"
@@ -155,6 +157,25 @@ def test_when_latents_are_not_inferred_ahead(
         policy, dataset = stage_2(checkpoint, root, samples=1)
         policy.config.given_latents = True
         latents.label_ahead(policy, [dataset])
+
+
+def test_what_is_held_out_has_latents_too(
+    root: Path, make_checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or neither has: an evaluation while training reads what the training reads."""
+    for with_store in (True, False):
+        config = LAFPConfig.from_pretrained(make_checkpoint(), cli_overrides=["--stage=latent_policy"])
+        config.context, config.pretrained_path = TrainingContext(samples=10_000), make_checkpoint()
+        train, held_out = (opened(root, config, episodes=episodes) for episodes in ([0, 1], [2]))
+        if not with_store:
+            store = serving.with_frame_store
+            monkeypatch.setattr(serving, "with_frame_store", lambda d, c: d if d.episodes == [2] else store(d, c))
+        train, held_out = of_a_training([train, held_out], config)
+        policy = make_policy(config, ds_meta=train.meta)
+        assert policy.config.given_latents is with_store
+        for dataset in (train, held_out):
+            if isinstance(dataset, StoredDataset):
+                assert (LATENT_ACTION in dataset.batch(np.arange(3))) is with_store
 
 
 def test_a_full_disk_is_no_end(

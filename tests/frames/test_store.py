@@ -327,6 +327,23 @@ def test_off_and_what_is_no_number(typed: str, root: Path, config: LAFPConfig) -
             config.but(frame_store=typed)
 
 
+@pytest.mark.parametrize("fault", ["a frame is missing", "out of order", "an episode twice"])
+def test_tables_that_are_not_in_order(
+    fault: str, root: Path, config: LAFPConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = next(root.glob("data/*/*.parquet"))
+    table = pq.read_table(file)
+    rows = list(range(len(table)))
+    if fault == "a frame is missing":
+        del rows[5]
+    elif fault == "out of order":
+        rows[4], rows[5] = rows[5], rows[4]
+    else:
+        rows += rows[:3]
+    pq.write_table(table.take(rows), file)
+    assert "do not hold the frames of its episodes in order" in lerobots_loader_takes_over(root, config, caplog)
+
+
 @pytest.mark.parametrize("mode", ["I;16", "F"])
 def test_pictures_of_more_than_eight_bits(
     mode: str, root: Path, config: LAFPConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

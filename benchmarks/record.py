@@ -19,11 +19,17 @@ def provenance() -> dict[str, Any]:
     changed = bool(_git(root, "status", "--porcelain", "--untracked-files=no", "--", "lerobot_lafp", "configs"))
     packages = ("lerobot_policy_lafp", "lerobot", "torch", "diffusers", "gym-pusht", "gymnasium", "numpy")
     return {
-        "command": " ".join(["python", os.path.relpath(sys.argv[0], root), *sys.argv[1:]]),
+        "command": " ".join(["python", os.path.relpath(sys.argv[0], root), *map(_without_place, sys.argv[1:])]),
         "commit": f"{commit}{' with uncommitted changes' if changed else ''}",
         "versions": {name: importlib.metadata.version(name) for name in packages},
         "machine": {"system": platform.system(), "processor": _processor(), "cores": os.cpu_count(), **_gpu()},
     }
+
+
+def _without_place(word: str) -> str:
+    """An argument; where it is a folder of this machine, ``FOLDER``."""
+    name, equals, value = word.rpartition("=")
+    return f"{name}{equals}FOLDER" if os.path.isabs(value) else word
 
 
 def _gpu() -> dict[str, str]:

@@ -195,10 +195,10 @@ def refuse_disorder(dataset: LeRobotDataset) -> None:
     changes = np.flatnonzero(np.diff(episode)) + 1
     starts, stops = np.concatenate([[0], changes]), np.concatenate([changes, [len(episode)]])
     own = episode[starts]
+    lengths = stops - starts
     sound = len(np.unique(own)) == len(own) and own.max() < len(first)
-    if not (
-        sound and (stops - starts == (end - first)[own]).all() and (index == _counted(first[own], stops - starts)).all()
-    ):
+    sound = sound and bool((lengths == (end - first)[own]).all())
+    if not (sound and (index == _counted(first[own], lengths)).all()):
         raise CannotStoreError("its tables do not hold the frames of its episodes in order; `lafp check` says where")
 
 

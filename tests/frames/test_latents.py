@@ -163,12 +163,12 @@ def test_what_is_held_out_has_latents_too(
     root: Path, make_checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or neither has: an evaluation while training reads what the training reads."""
+    store = serving.with_frame_store
     for with_store in (True, False):
         config = LAFPConfig.from_pretrained(make_checkpoint(), cli_overrides=["--stage=latent_policy"])
         config.context, config.pretrained_path = TrainingContext(samples=10_000), make_checkpoint()
         train, held_out = (opened(root, config, episodes=episodes) for episodes in ([0, 1], [2]))
         if not with_store:
-            store = serving.with_frame_store
             monkeypatch.setattr(serving, "with_frame_store", lambda d, c: d if d.episodes == [2] else store(d, c))
         train, held_out = of_a_training([train, held_out], config)
         policy = make_policy(config, ds_meta=train.meta)

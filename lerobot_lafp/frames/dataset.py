@@ -74,15 +74,24 @@ class OnDisk:
         return found.squeeze(1) if self.is_video and frames.ndim == 2 and frames.shape[1] == 1 else found
 
 
-class _Batch(dict[str, Any]):
-    """A batch that needs no collating."""
+class Batch(dict[str, Any]):
+    """A batch that needs no collating, and goes to a GPU while the next one is read."""
+
+    def to(self, device: Any, non_blocking: bool = False) -> "Batch":
+        """On ``device``; what LeRobot's loader has pinned is not waited for (accelerate asks a batch for this)."""
+        return Batch(
+            {
+                key: x.to(device, non_blocking=non_blocking or x.is_pinned()) if isinstance(x, Tensor) else x
+                for key, x in self.items()
+            }
+        )
 
 
-def _as_it_is(batch: Sequence[_Batch], *, collate_fn_map: Any = None) -> dict[str, Any]:
-    return dict(batch[0])
+def _as_it_is(batch: Sequence[Batch], *, collate_fn_map: Any = None) -> Batch:
+    return batch[0]
 
 
-default_collate_fn_map[_Batch] = _as_it_is  # PyTorch's own way to teach its loaders a type
+default_collate_fn_map[Batch] = _as_it_is  # PyTorch's own way to teach its loaders a type
 
 
 class StoredDataset(LeRobotDataset):
@@ -125,9 +134,9 @@ class StoredDataset(LeRobotDataset):
         self._task_of = table.column("task_index").to_numpy()
         return self
 
-    def __getitems__(self, indices: Sequence[int]) -> list[_Batch]:
+    def __getitems__(self, indices: Sequence[int]) -> list[Batch]:
         """The batch of samples ``indices`` of this dataset, which ``default_collate`` leaves as it is."""
-        return [_Batch(self.batch(np.asarray(indices, np.int64)))]
+        return [Batch(self.batch(np.asarray(indices, np.int64)))]
 
     def batch(self, rows: Index) -> dict[str, Any]:
         """What LeRobot's loader collates of the samples ``rows`` (B,)."""

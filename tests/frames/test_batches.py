@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.utils import send_to_device
 from lerobot.datasets import EpisodeAwareSampler, LeRobotDataset
 from lerobot.transforms import ImageTransformConfig, ImageTransforms, ImageTransformsConfig
 from torch import Tensor
@@ -272,3 +273,27 @@ def test_the_policy_sees_the_same_of_frames_that_are_resized_ahead(
         its = normalizer({FRONT: theirs[FRONT]})[FRONT]
         assert own.shape == its.shape
         assert float((own - its).abs().max()) <= (0.5 / 255) / 0.5 + 1e-5
+
+
+def test_what_is_pinned_is_not_waited_for(make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On its way to a GPU, by what accelerate calls; and the batch stays one, as LeRobot's loop wants it."""
+    config = lafp(stage="joint", **TINY)
+    stored, _ = both(make_dataset({"front": (16, 20)}), config)
+    batch = batches(stored, config)[0]
+    assert isinstance(batch, dict)
+    waited: list[bool] = []
+    to = Tensor.to
+
+    def noted(self: Tensor, device: Any, non_blocking: bool = False) -> Tensor:
+        waited.append(not non_blocking)
+        return to(self, device, non_blocking=non_blocking)
+
+    monkeypatch.setattr(Tensor, "to", noted)
+    for pinned in (False, True):
+        monkeypatch.setattr(Tensor, "is_pinned", lambda self, pinned=pinned: pinned)
+        sent = send_to_device(batch, torch.device("cpu"))
+        assert sent.keys() == batch.keys()
+        assert sent["task"] == batch["task"]
+        assert sent[FRONT].dtype == torch.uint8, "bytes cross the bus"
+        assert set(waited) == {not pinned}
+        waited.clear()

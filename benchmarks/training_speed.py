@@ -271,7 +271,10 @@ def lerobot_train(words: list[str], output_dir: Path, frame_store: str) -> tuple
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}\n{done.stderr[-4000:]}")
     found = re.findall(r"updt_s:([\d.]+) data_s:([\d.]+)", done.stderr + done.stdout)[1:]
-    return tuple(statistics.median(float(pair[i]) for pair in found) if found else 0.0 for i in (0, 1))  # type: ignore[return-value]
+    if not found:  # a run of two steps, of which nothing is left
+        return 0.0, 0.0
+    network, waiting = zip(*found, strict=True)
+    return statistics.median(map(float, network)), statistics.median(map(float, waiting))
 
 
 # --- Whole trainings ---------------------------------------------------------------------------------------------

@@ -33,14 +33,13 @@ def room_bytes(gigabytes: float | None) -> int:
     return int(min(MOST_GB * 1e9, SHARE * free))
 
 
-def fill(source: Source, episodes: Sequence[int], gigabytes: float | None, processes: int | None = None) -> FrameStore:
+def fill(source: Source, episodes: Sequence[int], gigabytes: float | None) -> FrameStore:
     """A store that has the frames of ``episodes``.
 
     Args:
         source: What is stored.
         episodes: Those that are needed.
         gigabytes: What all stores together may take; unset: see ``room_bytes``.
-        processes: That decode; unset: one for each core.
 
     Raises:
         CannotStoreError: There is no room, or the frames cannot be stored.
@@ -60,7 +59,7 @@ def fill(source: Source, episodes: Sequence[int], gigabytes: float | None, proce
             if todo := missing():  # another process may have built it meanwhile
                 _remove_older(store)
                 _check_room(store, todo, gigabytes)
-                _fill(store, source, {episode: wanted[episode] for episode in todo}, processes)
+                _fill(store, source, {episode: wanted[episode] for episode in todo})
     except OSError as error:
         if error.errno in _FULL:
             store.remove()
@@ -114,11 +113,11 @@ class _Episodes(Dataset[tuple[int, BaseException | None]]):
         return len(frames), None
 
 
-def _fill(store: FrameStore, source: Source, signatures: dict[int, int], processes: int | None) -> None:
+def _fill(store: FrameStore, source: Source, signatures: dict[int, int]) -> None:
     episodes = list(signatures)
     store.reserve(episodes)
-    total = sum(store.bytes_of([episode]) for episode in episodes)
-    several = min(processes or os.cpu_count() or 1, len(episodes)) if total > FEW_BYTES else 1
+    total = store.bytes_of(episodes)
+    several = min(os.cpu_count() or 1, len(episodes)) if total > FEW_BYTES else 1
     loader: DataLoader[Any] = DataLoader(
         _Episodes(store, source, signatures),
         batch_size=None,

@@ -12,8 +12,7 @@ from lerobot.utils.constants import OBS_PREFIX
 from torch import Tensor
 from torch.utils.data._utils.collate import default_collate_fn_map
 
-from ..training.measuring import numbers
-from .sources import CannotStoreError
+from .sources import CannotStoreError, numbers_of
 from .store import Array, FrameStore, Index
 
 #: Bytes a frame of which a column is no longer kept in memory.
@@ -238,24 +237,9 @@ class _Places:
 
 
 def _in_memory(key: str, feature: Mapping[str, Any], column: pa.ChunkedArray) -> Column:
-    """A column as LeRobot's reader gives it: of 32-bit floats, 64-bit integers, booleans, or words."""
+    """A column as LeRobot's reader gives it: of numbers, or of words."""
+    if str(feature["dtype"]) != "string":
+        return InMemory(torch.from_numpy(numbers_of(key, feature, column)))
     if column.null_count:
         raise CannotStoreError(f"`{key}` is missing in some frames")
-    dtype = str(feature["dtype"])
-    if dtype == "string":
-        return Words(column.to_pylist())
-    kind = _kind(dtype)
-    shape = tuple(feature["shape"])
-    values = None if kind is None else numbers(column, len(column))
-    if kind is None or values is None or values.shape[1] != np.prod(shape, dtype=np.int64):
-        raise CannotStoreError(f"`{key}` ({dtype}) is of another kind than this reads")
-    found: Array = values.astype(kind)
-    return InMemory(torch.from_numpy(found.reshape(len(found), *(() if shape == (1,) else shape))))
-
-
-def _kind(dtype: str) -> Any | None:
-    if dtype.startswith("float"):
-        return np.float32
-    if dtype.startswith(("int", "uint")):
-        return np.int64
-    return np.bool_ if dtype.startswith("bool") else None
+    return Words(column.to_pylist())

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
 from ..options.features import camera_shape, is_depth
+from ..training.measuring import numbers
 from .store import Array, Record
 
 #: Modes of PIL with eight bits a channel; LeRobot divides these, and no others, by 255.
@@ -106,18 +108,38 @@ class WideSource(_TableSource):
     """Many numbers a frame, such as the features of a ViT."""
 
     def __init__(self, dataset: LeRobotDataset, key: str) -> None:
-        super().__init__(dataset, key, tuple(dataset.meta.features[key]["shape"]), "float32")
+        self.feature = dataset.meta.features[key]
+        super().__init__(dataset, key, tuple(self.feature["shape"]), kind_of(key, self.feature))
 
     def read(self, episode: int) -> Array:
-        column = self._column(self.key, episode).combine_chunks()
-        while isinstance(column, pa.ExtensionArray):
-            column = column.storage
-        while pa.types.is_nested(column.type):
-            if column.null_count:
-                raise CannotStoreError(f"`{self.key}` is missing in episode {episode}")
-            column = column.flatten()
-        frames: Array = column.to_numpy(zero_copy_only=False).astype(np.float32)
-        return frames.reshape(-1, *self.record.shape)
+        return numbers_of(self.key, self.feature, self._column(self.key, episode))
+
+
+def kind_of(key: str, feature: Mapping[str, Any]) -> str:
+    """The type in which LeRobot's reader gives a column of numbers: 32-bit floats, 64-bit integers or booleans.
+
+    Raises:
+        CannotStoreError: It holds no numbers.
+    """
+    dtype = str(feature["dtype"])
+    for begins, kind in (("float", "float32"), (("int", "uint"), "int64"), ("bool", "bool")):
+        if dtype.startswith(begins):
+            return kind
+    raise CannotStoreError(f"`{key}` ({dtype}) is of another kind than this reads")
+
+
+def numbers_of(key: str, feature: Mapping[str, Any], column: pa.ChunkedArray) -> Array:
+    """A column of a table as LeRobot's reader gives it, (rows, *shape); of one number, (rows,).
+
+    Raises:
+        CannotStoreError: It is not as its feature says.
+    """
+    kind, shape = kind_of(key, feature), tuple(feature["shape"])
+    values = None if column.null_count else numbers(column, len(column))
+    if values is None or values.shape[1] != np.prod(shape, dtype=np.int64):
+        raise CannotStoreError(f"`{key}` is missing in some frames, or is of another size than the dataset says")
+    found: Array = values.astype(kind)
+    return found.reshape(len(found), *(() if shape == (1,) else shape))
 
 
 class ImageSource(_TableSource):
@@ -148,7 +170,7 @@ class ImageSource(_TableSource):
             else:
                 picture = torch.from_numpy(np.array(image, np.uint8))
                 frames.append(picture.reshape(*picture.shape[:2], -1).permute(2, 0, 1))
-            _check_size(frames[-1], self, episode, self.size is not None)
+            _check_size(frames[-1], self, episode)
         if self.size is not None:
             frames = [_resized(frame.unsqueeze(0), self.size)[0] for frame in frames]
         return torch.stack(frames).numpy()
@@ -196,7 +218,7 @@ class VideoSource(Source):
                     f"of its table: {_first_line(error)} `lafp check {self.dataset.meta.root}` says where. Record the "
                     "episode again, or train without it (--dataset.episodes)."
                 ) from error
-            _check_size(block[0], self, episode, self.size is not None)
+            _check_size(block[0], self, episode)
             frames.append(block if self.size is None else _resized(block, self.size))
         return torch.cat(frames).numpy()
 
@@ -247,7 +269,7 @@ def _resized(frames: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.cat([part.mul(255).round().clamp(0, 255).to(torch.uint8) for part in parts])
 
 
-def _check_size(frame: Tensor, source: Source, episode: int, resized: bool) -> None:
+def _check_size(frame: Tensor, source: Source, episode: int) -> None:
     """Refuse frames of another size than the dataset says, which LeRobot cannot put into one batch."""
     expected = camera_shape(source.dataset.meta.features[source.key])
     if tuple(frame.shape) != expected:

@@ -209,6 +209,7 @@ def test_columns_of_every_kind(make_dataset: MakeDataset) -> None:
     """Those of many numbers lie on disk; words, booleans, whole numbers and single ones are as LeRobot has them."""
     more = {
         "observation.wide": {"dtype": "float32", "shape": (600,), "names": None},
+        "observation.whole": {"dtype": "int64", "shape": (600,), "names": None},
         "observation.grid": {"dtype": "float32", "shape": (30, 20), "names": None},
         "observation.said": {"dtype": "string", "shape": (1,), "names": None},
         "observation.one": {"dtype": "float32", "shape": (1,), "names": None},
@@ -221,7 +222,7 @@ def test_columns_of_every_kind(make_dataset: MakeDataset) -> None:
     for stage in ("joint", "latent_policy"):
         config = lafp(stage=stage, **TINY)
         stored, dataset = both(root, config)
-        assert sorted(stored.stores) == ["observation.grid", "observation.wide"]
+        assert sorted(stored.stores) == ["observation.grid", "observation.whole", "observation.wide"]
         assert isinstance(stored.columns["observation.said"], Words)
         assert_same(batches(stored, config), batches(dataset, config))
 

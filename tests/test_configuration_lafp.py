@@ -102,6 +102,16 @@ def test_a_word_that_is_no_choice_is_refused(option: str, tmp_path: Path, capsys
         ({"labeled_episodes": []}, r"`labeled_episodes` is empty.*--policy\.labeled_episodes=\[0,3,7\].*leave it out"),
         ({"labeled_episodes": [1, 1]}, r"`labeled_episodes` must be distinct.*\[1, 1\]"),
         ({"labeled_episodes": [0, -1]}, r"`labeled_episodes` must be distinct.*0 or more"),
+        (
+            {"labels__repo_id": "me/play", "labeled_episodes": [0]},
+            r"actions are those of me/play.*--policy\.labels\.episodes=\[\.\.\] and --policy\.labeled_episodes=null",
+        ),
+        ({"labels__repo_id": "me/play", "labels__episodes": []}, r"`labels\.episodes` is empty.*leave it out"),
+        (
+            {"labels__repo_id": "me/play", "finetune_policy": True, "decoder_input": "samples"},
+            r"`finetune_policy=true` would teach the policy.*me/play.*Leave --policy\.finetune_policy=true out",
+        ),
+        ({"labels__repo_id": "me/play", "latent_source": "actions"}, r"`latent_source=actions` would teach the policy"),
         ({"interpolation_tau": (-0.1, 1.0)}, r"`interpolation_tau`.*0 <= least <= largest <= 1"),
         ({"interpolation_tau": (0.0, 1.5)}, r"`interpolation_tau`.*0 <= least <= largest <= 1"),
         ({"interpolation_tau": (0.8, 0.2)}, r"`interpolation_tau` must be \[least, largest\].*\[0\.8, 0\.2\]"),

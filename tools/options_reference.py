@@ -11,15 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lerobot_lafp.options.fields import Named, named_fields
+from lerobot_lafp.options.groups import Labels
 from lerobot_lafp.options.policy import PolicyOptions
 
 FILE = Path(__file__).parent.parent / "docs" / "options.md"
 HEAD = """# Options
 
-Every option of LAFP, {count} in all, as `lerobot-train --policy.NAME=VALUE` takes it. LeRobot's own (`--policy.device`,
-`--policy.push_to_hub`, ..) stand beside them. "Fixed" names the stage whose trained weights depend on an option, so
-that it cannot change afterwards; the others are free at any time. What a policy learns of its data (names, widths,
-rate, tasks) is no option: it lies in the group `facts` of config.json.
+Every option of LAFP, {count} in all, as `lerobot-train --policy.NAME=VALUE` takes it; and `labels.*`, which name a
+second dataset as LeRobot's `--dataset.*` name the first. LeRobot's own (`--policy.device`, `--policy.push_to_hub`, ..)
+stand beside them. "Fixed" names the stage whose trained weights depend on an option, so that it cannot change
+afterwards; the others are free at any time. What a policy learns of its data (names, widths, rate, tasks) is no option:
+it lies in the group `facts` of config.json.
 
 Written by `python tools/options_reference.py`.
 """
@@ -28,7 +30,8 @@ Written by `python tools/options_reference.py`.
 def reference() -> str:
     """The page, as Markdown."""
     options = [each for each in named_fields(PolicyOptions) if each.is_option]
-    sections, page = _sections(), HEAD.format(count=len(options))
+    count = len([option for option in options if option.owner is not Labels])
+    sections, page = _sections(), HEAD.format(count=count)
     for option in options:
         if (title := sections.pop(option.name.split(".")[0], None)) is not None:
             page += f"\n## {title}\n\n"

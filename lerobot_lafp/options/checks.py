@@ -23,7 +23,9 @@ def check(options: PolicyOptions) -> None:
     _check_backbone(options)
     _check_limits(options)
     if options.labeled_episodes is not None:
-        _check_labeled_episodes(options.labeled_episodes)
+        _check_episodes("labeled_episodes", options.labeled_episodes)
+    if options.labels.repo_id is not None:
+        _check_labels(options)
 
 
 def _check_chunk(options: PolicyOptions) -> None:
@@ -128,11 +130,30 @@ def _check_limits(options: PolicyOptions) -> None:
             raise ValueError(f"`limits.change_per_s` of {name} must be positive, got {most}.")
 
 
-def _check_labeled_episodes(episodes: list[int]) -> None:
+def _check_episodes(name: str, episodes: list[int]) -> None:
     if len(episodes) == 0:
         raise ValueError(
-            "`labeled_episodes` is empty: name the episodes whose actions may be used, e.g. "
-            "--policy.labeled_episodes=[0,3,7], or leave it out to use all of them."
+            f"`{name}` is empty: name the episodes whose actions may be used, e.g. --policy.{name}=[0,3,7], or leave "
+            "it out to use all of them."
         )
     if len(set(episodes)) != len(episodes) or min(episodes) < 0:
-        raise ValueError(f"`labeled_episodes` must be distinct episode indices of 0 or more, got {episodes}.")
+        raise ValueError(f"`{name}` must be distinct episode indices of 0 or more, got {episodes}.")
+
+
+def _check_labels(options: PolicyOptions) -> None:
+    labels = options.labels
+    if labels.episodes is not None:
+        _check_episodes("labels.episodes", labels.episodes)
+    if options.labeled_episodes is not None:
+        raise ValueError(
+            f"`labeled_episodes` names episodes of --dataset.repo_id, and the actions are those of {labels.repo_id} "
+            "(`labels.repo_id`). To choose among its episodes, use --policy.labels.episodes=[..] and "
+            "--policy.labeled_episodes=null."
+        )
+    if options.finetune_policy or options.latent_source == "actions":
+        word = "finetune_policy=true" if options.finetune_policy else "latent_source=actions"
+        raise ValueError(
+            f"`{word}` would teach the policy to do what is done in {labels.repo_id} (`labels.repo_id`), and it is to "
+            f"learn from the video alone. Leave --policy.{word} out; or, if these are demonstrations of the task, "
+            "train on them by --dataset.repo_id, with --policy.labels.repo_id=null."
+        )

@@ -34,5 +34,8 @@ LATENT_ACTION = "latent_action"
 #: Column (L,) that is true where a latent reaches beyond the episode.
 LATENT_ACTION_IS_PAD = f"{LATENT_ACTION}_is_pad"
 
+#: Of a batch from two datasets, (B,): true for a sample of the labels (``labels.repo_id``), false for one of the video.
+FROM_LABELS = "from_labels"
+
 #: Format of the checkpoints that this version writes; older ones are read too (`lerobot_lafp/options/migration.py`).
 CHECKPOINT_FORMAT = 4

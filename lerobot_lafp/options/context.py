@@ -5,8 +5,8 @@ and the rate of a rollout. ``lerobot_patches`` notes them in ``LAFPConfig.contex
 """
 
 import math
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class TrainingContext:
         eval_split: ``--dataset.eval_split``, the share of them that is held out.
         rename_map: ``--rename_map``.
         samples: How many it trains on, each as often as it is drawn, by all processes together.
+        of_labels: ``--policy.labels.episodes``, of the other dataset that has the actions; None: all of them.
         evaluates: Whether the policy is evaluated in an environment while it trains.
     """
 
@@ -28,6 +29,11 @@ class TrainingContext:
     evaluates: bool = False
     samples: int = 0
     excluded: tuple[int, ...] = ()
+    of_labels: tuple[int, ...] | None = None
+
+    def for_labels(self) -> Self:
+        """The same for the other dataset."""
+        return replace(self, episodes=self.of_labels, excluded=())
 
     def trained_on(self, meta: Any) -> list[int]:
         """The episodes that are trained on: LeRobot holds out the last of each task

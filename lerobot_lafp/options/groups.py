@@ -8,6 +8,22 @@ from .fields import filled_in, option
 
 
 @dataclass
+class Labels:
+    """Another dataset, where that has the actions: named as ``--dataset.*`` of LeRobot names the first."""
+
+    repo_id: str | None = option(None)
+    """The dataset with the actions, of the same robot and cameras, where ``--dataset.repo_id`` is video, whose own
+    actions are then never read. Stage 1 sees both, stage 2 the video alone, stage 3 this dataset alone
+    (docs/labels.md). Unset: the actions are those of ``--dataset.repo_id``."""
+
+    root: str | None = option(None, path=True)
+    """Its folder. Unset: LeRobot's cache, or the Hub."""
+
+    episodes: list[int] | None = option(None)
+    """Its episodes that are trained on. Unset: all of them."""
+
+
+@dataclass
 class Backbone:
     """How a camera's image becomes tokens."""
 
@@ -109,7 +125,7 @@ class Facts:
     named as the joints."""
 
     labels_repo_id: str | None = filled_in()
-    """The dataset that ``labeled_episodes`` was chosen for."""
+    """The dataset that ``labeled_episodes`` or ``labels`` was chosen for: what ``--dataset.repo_id`` was then."""
 
     tasks: list[str] | None = filled_in()
     """Tasks that the policy was trained on; any other is warned of."""

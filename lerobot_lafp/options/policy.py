@@ -10,7 +10,7 @@ from typing import Literal
 
 from .constants import Guidance, Stage, Trained
 from .fields import filled_in, group, option
-from .groups import Backbone, Codebook, Facts, Limits, Motion
+from .groups import Backbone, Codebook, Facts, Labels, Limits, Motion
 
 
 @dataclass
@@ -45,6 +45,8 @@ class PolicyOptions:
     labeled_episodes: list[int] | None = option(None)
     """Episodes whose actions may be used, as indices of the dataset. Unset: all of them. The actions of every other
     episode are never read."""
+
+    labels: Labels = group(Labels)
 
     relative_actions: bool = option(False, fixed_by=Stage.ACTION_DECODER)
     """Predict actions relative to the present ``observation.state`` (of the joints of their names)."""

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lerobot.configs import PreTrainedConfig
+from lerobot.configs.default import DatasetConfig
 
 from lerobot_lafp import LAFPConfig, LAFPPolicy
 from lerobot_lafp.checkpoint.loading import _refuse_changed_options
@@ -29,14 +30,20 @@ OPTIONS = {name: each for name, each in NAMED.items() if each.is_option}
 #: LeRobot's own, one of which we give another default.
 OF_LEROBOT = {field.name for field in dataclasses.fields(PreTrainedConfig)} | {"normalization_mapping"}
 #: Classes that declare options.
-CLASSES = [policy.PolicyOptions, groups.Backbone, groups.Codebook, groups.Motion, groups.Limits, groups.Facts]
+CLASSES = [
+    *(policy.PolicyOptions, groups.Labels, groups.Backbone, groups.Codebook, groups.Motion, groups.Limits),
+    groups.Facts,
+]
 
 
 # --- How many, and in which words ----------------------------------------------------------------------------
 
 
 def test_fifty_options_at_most() -> None:
-    assert len(OPTIONS) <= 50
+    """Beside those that name a second dataset, as LeRobot's own name the first: nothing of them is new to learn."""
+    assert len([each for each in OPTIONS.values() if each.owner is not groups.Labels]) <= 50
+    own, theirs = get_type_hints(groups.Labels), get_type_hints(DatasetConfig)
+    assert {name: theirs[name] | None for name in own} == own
 
 
 def test_every_field_of_ours_has_a_kind() -> None:
@@ -169,6 +176,9 @@ BESIDE: dict[str, dict[str, Any]] = {"horizon": {"num_latents": 4}, "num_latents
 FREE: dict[str, Any] = {
     "n_action_steps": 1,
     "labeled_episodes": [0, 1],
+    "labels.repo_id": "me/play",
+    "labels.root": "data/play",
+    "labels.episodes": [0, 1],
     "frame_store": "20",
     "hold_last_frame": True,
     "names": {"action": ["p", "q"]},

@@ -55,6 +55,27 @@ def test_a_list_that_is_typed_anew_is_for_the_dataset_of_its_run(
     assert config.facts.labels_repo_id == kept
 
 
+@pytest.mark.parametrize(
+    ("typed", "kept", "labels"),
+    [
+        ([], "me/video", ("me/play", "data/play", [1])),
+        (["--labels.episodes=[2]"], None, ("me/play", "data/play", [2])),
+        (["--labels.repo_id=me/other"], None, ("me/other", None, None)),
+        (["--labels.repo_id=me/other", "--labels.episodes=[0]"], None, ("me/other", None, [0])),
+        (['--labels={"repo_id": "me/other"}'], None, ("me/other", None, None)),
+        (["--labels.repo_id=null"], None, (None, None, None)),
+    ],
+)
+def test_labels_that_are_typed_anew_bring_nothing_of_those_before(
+    typed: list[str], kept: str | None, labels: tuple[Any, ...], tmp_path: Path
+) -> None:
+    named = {"labels__repo_id": "me/play", "labels__root": "data/play", "labels__episodes": [1]}
+    lafp(**named, labels_repo_id="me/video").save_pretrained(tmp_path)
+    config = PreTrainedConfig.from_pretrained(tmp_path, cli_overrides=["--stage=latent_policy", *typed])
+    assert config.facts.labels_repo_id == kept
+    assert (config.labels.repo_id, config.labels.root, config.labels.episodes) == labels
+
+
 def test_names_that_are_typed_stand_before_those_of_the_dataset() -> None:
     config = lafp(input_features=inputs(), action_dim=2, action_names=["a", "b"], names={ACTION: ["x", "y"]})
     assert config.names_of(ACTION) == ["x", "y"]

@@ -77,6 +77,16 @@ class LAFPConfig(ObservedOptions):
         return self.facts.action_dim is not None and self.label_weight > 0
 
     @property
+    def learns_from_both(self) -> bool:
+        """Whether the stage trains on ``--dataset.*`` and on another dataset that has the actions (``labels``)."""
+        return self.labels.repo_id is not None and self.only_stage in (None, Stage.LATENT_ACTION)
+
+    @property
+    def learns_from_labels_alone(self) -> bool:
+        """Whether the stage trains on that other dataset in place of ``--dataset.*``."""
+        return self.labels.repo_id is not None and self.only_stage is Stage.ACTION_DECODER
+
+    @property
     def reads_labels(self) -> bool:
         """Whether the stage learns from actions."""
         first = self.only_stage is Stage.LATENT_ACTION and self.labels_in_stage_1

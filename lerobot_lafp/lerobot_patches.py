@@ -11,7 +11,8 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import wraps
 from itertools import pairwise
 from pathlib import Path
@@ -25,8 +26,9 @@ from huggingface_hub.constants import CONFIG_NAME
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from lerobot.configs import PreTrainedConfig
 from lerobot.configs.train import TRAIN_CONFIG_NAME, TrainPipelineConfig
+from lerobot.datasets.utils import INFO_PATH
 from lerobot.processor import converters
-from lerobot.utils.constants import ACTION, OBS_STATE
+from lerobot.utils.constants import ACTION, HF_LEROBOT_HOME, OBS_STATE
 from packaging.specifiers import SpecifierSet
 
 from .acting.robots import match_robot, match_rollout
@@ -35,12 +37,14 @@ from .checkpoint.download import explained
 from .checkpoint.files import TYPE
 from .checkpoint.integrity import installed_versions, read_config
 from .configuration_lafp import LAFPConfig
+from .frames.joined import JoinedDataset, without_actions
 from .frames.latents import label_ahead
 from .frames.serving import of_a_training, stored_datasets
-from .options.constants import LATENT_ACTION, LATENT_ACTION_IS_PAD
+from .options.constants import FROM_LABELS, LATENT_ACTION, LATENT_ACTION_IS_PAD, Stage
 from .options.context import TrainingContext
 from .options.features import is_read, name_axes
 from .training.dataset_formats import refuse_other_format
+from .training.joined import check_labels, fit_together, open_metadata
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +120,10 @@ def refuse_old_options_of_the_command_line() -> None:
     words = sys.argv[1:]
     typed = [f"{one}={two}" for one, two in pairwise(words)] + words
     if f"--policy.type={TYPE}" in typed:
+        if (short := next((word for word in words if word.startswith("--labels.")), None)) is not None:
+            raise SystemExit(
+                f"error: {short} is short for lafp train; LeRobot takes --policy.{short.removeprefix('--')}"
+            )
         try:
             refuse_old_words(typed, "policy.")
         except ValueError as error:
@@ -141,8 +149,8 @@ def explain_unreadable_configurations() -> None:
                 refuse_old_words(overrides)
             with as_now(folder) as now:
                 config = cast(PreTrainedConfig, read(cls, now, cli_overrides=overrides, **options))
-            if isinstance(config, LAFPConfig) and any(word.startswith("--labeled_episodes") for word in overrides):
-                config.facts.labels_repo_id = None  # chosen anew, for the dataset of this run
+            if isinstance(config, LAFPConfig):
+                _choose_labels_anew(config, overrides)
             return config
         except (FileNotFoundError, HFValidationError, LocalEntryNotFoundError) as error:
             of_hub = error if isinstance(error, (HFValidationError, LocalEntryNotFoundError)) else error.__cause__
@@ -167,6 +175,20 @@ def explain_unreadable_configurations() -> None:
             raise DecodingError(error.key_path, error.message + mend) from error
 
     PreTrainedConfig.from_pretrained = classmethod(from_pretrained)  # type: ignore[arg-type]
+
+
+def _choose_labels_anew(config: LAFPConfig, overrides: Sequence[str]) -> None:
+    """Labels that are typed beside a checkpoint are for the dataset of this run; folder and episodes are of the labels
+    dataset that they were typed with."""
+    typed: set[str] = set()
+    for word in overrides:
+        name, _, value = word.removeprefix("--").partition("=")
+        typed |= {f"labels.{each}" for each in json.loads(value)} if name == "labels" and value[:1] == "{" else {name}
+    if any(name == "labeled_episodes" or name.startswith("labels.") for name in typed):
+        config.facts.labels_repo_id = None
+    if "labels.repo_id" in typed:
+        for name in {"root", "episodes"} - {name.removeprefix("labels.") for name in typed}:
+            setattr(config.labels, name, None)
 
 
 def _folder_of_configuration(name: str, options: Mapping[str, Any]) -> Path | None:
@@ -261,12 +283,14 @@ def tell_policies_of_their_training() -> None:
 
 
 def _context(cfg: TrainPipelineConfig) -> TrainingContext:
-    dataset = cfg.dataset
+    labels = cfg.policy.labels
+    dataset = labels_alone(cfg).dataset if cfg.policy.learns_from_labels_alone else cfg.dataset
     return TrainingContext(
         episodes=None if dataset.episodes is None else tuple(dataset.episodes),
         excluded=tuple(getattr(dataset, "exclude_episodes", None) or ()),  # after LeRobot 0.6.1
         eval_split=dataset.eval_split,
         rename_map=dict(cfg.rename_map or {}),
+        of_labels=None if labels.episodes is None else tuple(labels.episodes),
         evaluates=_evaluates(cfg),
         samples=cfg.steps * cfg.batch_size * int(os.environ.get("WORLD_SIZE", 1)),
     )
@@ -287,12 +311,61 @@ def _check_training(cfg: TrainPipelineConfig, policy: LAFPConfig) -> None:
     if unread is not None and cfg.use_policy_training_preset and not cfg.resume:
         raise ValueError(unread)
     refuse_other_format(cfg.dataset.root, cfg.dataset.repo_id)
+    _check_labels(cfg, policy)
     if _evaluates(cfg) and not acts_after(policy):
         raise ValueError(
             f"Stage {policy.stage} gives a policy that cannot act yet, and it is to be evaluated in an environment "
             f"after {cfg.env_eval_freq} steps. Add --env_eval_freq=0, and evaluate stage action_decoder."
         )
     _check_later_options(cfg, policy)
+
+
+def _check_labels(cfg: TrainPipelineConfig, policy: LAFPConfig) -> None:
+    """Look at the dataset that has the actions (``labels``), and note the one that it was chosen for."""
+    labels, data = policy.labels, cfg.dataset
+    if labels.repo_id is None:
+        given = [f"--policy.labels.{name}" for name in ("root", "episodes") if getattr(labels, name) is not None]
+        if given:
+            raise ValueError(
+                f"{' and '.join(given)} is of a labels dataset, and none is named: --policy.labels.repo_id."
+            )
+        return
+    refuse_other_format(labels.root, labels.repo_id)
+    if labels.root is not None and not (Path(labels.root) / INFO_PATH).is_file():
+        raise ValueError(
+            f"--policy.labels.root={labels.root} holds no LeRobotDataset (no {INFO_PATH}). Correct it, or leave it out "
+            f"where {labels.repo_id} is in LeRobot's cache or on the Hub."
+        )
+    if policy.learns_from_both:
+        places = {os.path.realpath(each.root or HF_LEROBOT_HOME / str(each.repo_id)) for each in (data, labels)}
+        if len(places) == 1:
+            raise ValueError(
+                f"`labels.repo_id` and --dataset.repo_id are the same dataset, {labels.repo_id}. Leave the first out, "
+                "and name the episodes whose actions may be used: --policy.labeled_episodes=[..]."
+            )
+        for name, unset in (("dataset.streaming", not data.streaming), ("sample_weighting", not cfg.sample_weighting)):
+            if not unset:
+                raise ValueError(f"--{name} is of one dataset, and `labels.repo_id` names a second one. Leave it out.")
+    chosen_for = policy.facts.labels_repo_id
+    if policy.only_stage is Stage.LATENT_POLICY or data.repo_id == labels.repo_id:
+        return
+    if chosen_for not in (None, data.repo_id):
+        raise ValueError(
+            f"`labels.repo_id={labels.repo_id}` was chosen beside {chosen_for}, but this is {data.repo_id}. If its own "
+            f"actions are to be learnt from, add --policy.labels.repo_id=null; if those of {labels.repo_id} still are, "
+            f"--policy.labels.repo_id={labels.repo_id}."
+        )
+    policy.facts.labels_repo_id = data.repo_id
+
+
+def labels_alone(cfg: TrainPipelineConfig) -> TrainPipelineConfig:
+    """The same training on the dataset that has the actions (``labels``)."""
+    labels, alone = cfg.policy.labels, copy(cfg)
+    its = {"repo_id": labels.repo_id, "root": labels.root, "episodes": labels.episodes, "revision": None}
+    if hasattr(cfg.dataset, "exclude_episodes"):  # after LeRobot 0.6.1
+        its["exclude_episodes"] = None
+    alone.dataset = replace(cfg.dataset, **its)
+    return alone
 
 
 def _check_later_options(cfg: Any, policy: LAFPConfig) -> None:
@@ -389,6 +462,34 @@ def name_axes_of_cameras() -> None:
     _replace(factory, "make_policy", name_and_make)
 
 
+def take_labels_from_another_dataset() -> None:
+    """Make a training's dataset of two where another has the actions (``labels``), or of that one alone."""
+    from lerobot.datasets import factory
+
+    make: Callable[..., Any] = factory.make_train_eval_datasets
+
+    @wraps(make)
+    def make_both(cfg: TrainPipelineConfig) -> Any:
+        policy = cfg.policy
+        if not isinstance(policy, LAFPConfig) or policy.labels.repo_id is None:
+            return make(cfg)
+        if policy.only_stage is Stage.LATENT_POLICY:
+            return tuple(None if dataset is None else without_actions(dataset) for dataset in make(cfg))
+        of_labels = labels_alone(cfg)
+        labels = open_metadata(of_labels.dataset)
+        if policy.learns_from_labels_alone:
+            check_labels(policy, labels)
+            logger.info("Stage %s learns from %s (--policy.labels.repo_id) alone.", policy.stage, labels.repo_id)
+            return make(of_labels)
+        fit = fit_together(policy, open_metadata(cfg.dataset), labels)
+        both = zip(make(cfg), make(of_labels), strict=True)
+        return tuple(
+            None if video is None else JoinedDataset(video, own, fit, policy.resize_shape) for video, own in both
+        )
+
+    _replace(factory, "make_train_eval_datasets", make_both)
+
+
 def read_from_frame_stores() -> None:
     """Give a training batches from memory and frame stores (`lerobot_lafp/frames`)."""
     from lerobot.datasets import factory
@@ -421,8 +522,8 @@ def infer_latents_ahead() -> None:
 
 
 def keep_precomputed_latents() -> None:
-    """Let the column ``latent_action`` through LeRobot's pipelines."""
-    converters._COMPLEMENTARY_KEYS = (*converters._COMPLEMENTARY_KEYS, LATENT_ACTION)
+    """Let the column ``latent_action`` through LeRobot's pipelines, and which samples are of a labels dataset."""
+    converters._COMPLEMENTARY_KEYS = (*converters._COMPLEMENTARY_KEYS, LATENT_ACTION, FROM_LABELS)
 
 
 # --- Robots --------------------------------------------------------------------------------------------------
@@ -524,6 +625,11 @@ PATCHES = (
         name_axes_of_cameras,
         of="policies.factory.make_policy",
         without="It asks each camera how its third axis is called, and ends in a TypeError where there is no name.",
+    ),
+    Patch(
+        take_labels_from_another_dataset,
+        of="datasets.factory.make_train_eval_datasets",
+        without="It trains on one dataset, and refuses a list of them.",
     ),
     Patch(
         read_from_frame_stores,

@@ -307,6 +307,78 @@ def dataset_of_two(tmp_path: Path) -> TrainPipelineConfig:
     return TrainPipelineConfig(dataset=of, policy=policy, output_dir=tmp_path / "run", batch_size=4, steps=100)
 
 
+@pytest.fixture
+def two_datasets(tmp_path: Path) -> tuple[TrainPipelineConfig, Path]:
+    """What ``lerobot-train`` is told of a dataset, and the folder of another one that has the actions."""
+    cfg = dataset_of_two(tmp_path / "video")
+    other = Path(dataset_of_two(tmp_path / "labels").dataset.root)
+    cfg.policy.labels.repo_id, cfg.policy.labels.root = "local/labels", str(other)
+    return cfg, other
+
+
+def test_without_take_labels_from_another_dataset(two_datasets: Any) -> None:
+    cfg, _ = two_datasets
+    assert len(alone(datasets.make_train_eval_datasets)(cfg)[0]) == 16, "the second one is not opened"
+    for module in (datasets, lerobot.scripts.lerobot_train):
+        assert len(module.make_train_eval_datasets(cfg)[0]) == 32
+
+
+def test_which_datasets_a_stage_learns_from(two_datasets: Any) -> None:
+    cfg, other = two_datasets
+    for stage, found in (("joint", 32), ("latent_action", 32), ("latent_policy", 16), ("action_decoder", 16)):
+        cfg.policy.stage = stage
+        dataset = datasets.make_train_eval_datasets(cfg)[0]
+        assert len(dataset) == found
+        assert (Path(dataset.meta.root) == other) == (stage == "action_decoder")
+        assert (ACTION in dataset.meta.features) == (stage != "latent_policy")
+        assert cfg.dataset.repo_id == "local/it", "what was asked for is what is saved"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            lambda cfg: setattr(cfg.policy.labels, "repo_id", None),
+            r"--policy\.labels\.root is of a labels dataset, and n",
+        ),
+        (lambda cfg: setattr(cfg.policy.labels, "root", "/nowhere"), r"labels\.root=/nowhere holds no LeRobotDataset"),
+        (lambda cfg: setattr(cfg.policy.labels, "root", cfg.dataset.root), r"are the same dataset.*labeled_episodes"),
+        (lambda cfg: setattr(cfg.dataset, "streaming", True), r"--dataset\.streaming is of one dataset"),
+        (
+            lambda cfg: setattr(cfg.policy.facts, "labels_repo_id", "me/other"),
+            r"chosen beside me/other, but this is local/it.*--policy\.labels\.repo_id=null.*repo_id=local/labels",
+        ),
+    ],
+)
+def test_labels_that_cannot_be_are_refused_before_a_dataset_is_opened(
+    change: Callable[[Any], None], says: str, two_datasets: Any
+) -> None:
+    cfg, _ = two_datasets
+    cfg.validate()
+    change(cfg)
+    with pytest.raises(ValueError, match=says):
+        cfg.validate()
+
+
+def test_labels_are_kept_for_the_dataset_that_they_were_chosen_beside(two_datasets: Any, tmp_path: Path) -> None:
+    """Stage 2 takes any video; stage 3 the labels by either name."""
+    cfg, other = two_datasets
+    cfg.validate()
+    assert cfg.policy.facts.labels_repo_id == "local/it"
+    cfg.dataset.repo_id, cfg.policy.stage = "me/more_video", "latent_policy"
+    cfg.validate()
+    cfg.dataset.repo_id, cfg.dataset.root, cfg.policy.stage = "local/labels", str(other), "action_decoder"
+    cfg.validate()
+
+
+def test_the_short_word_of_lafp_train_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["lerobot-train", "--policy.type=lafp", "--labels.repo_id=me/play"])
+    with pytest.raises(
+        SystemExit, match=r"--labels\.repo_id=me/play is .* LeRobot takes --policy\.labels\.repo_id=me/play"
+    ):
+        lerobot_patches.refuse_old_options_of_the_command_line()
+
+
 def test_without_read_from_frame_stores(tmp_path: Path) -> None:
     cfg = dataset_of_two(tmp_path)
     for module in (datasets, lerobot.scripts.lerobot_train):

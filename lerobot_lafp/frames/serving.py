@@ -1,7 +1,7 @@
 """Which columns of a dataset a training reads, and the dataset that gives them; or LeRobot's loader, and why."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -12,6 +12,7 @@ from ..configuration_lafp import LAFPConfig
 from ..errors import UserError
 from .building import fill
 from .dataset import WIDE, StoredDataset, refuse_disorder
+from .joined import JoinedDataset
 from .sources import CannotStoreError, source_of
 from .store import FrameStore
 
@@ -21,13 +22,16 @@ logger = logging.getLogger(__name__)
 _MADE: WeakKeyDictionary[LeRobotDatasetMetadata, list[ref[StoredDataset]]] = WeakKeyDictionary()
 
 
-def with_frame_store(dataset: LeRobotDataset, config: LAFPConfig, required: bool = False) -> LeRobotDataset:
+def with_frame_store(
+    dataset: LeRobotDataset, config: LAFPConfig, required: bool = False, unread: Collection[str] = ()
+) -> LeRobotDataset:
     """``dataset`` with its batches from memory and from frame stores, which are built if they are not there yet.
 
     Args:
         dataset: Loaded, with the frames that the policy trains on.
         config: The policy's; ``frame_store`` says how much room there is.
         required: Raise an error where LeRobot's loader would have to do.
+        unread: Columns that nothing reads, whatever the policy's options say.
 
     Returns:
         A ``StoredDataset``; or ``dataset`` itself where it cannot be one, and a line of the log says why.
@@ -39,7 +43,7 @@ def with_frame_store(dataset: LeRobotDataset, config: LAFPConfig, required: bool
     if config.frame_store_gb == 0 or not isinstance(dataset, LeRobotDataset):
         return dataset
     try:
-        stored = _stored(dataset, config)
+        stored = _stored(dataset, config, unread)
     except CannotStoreError as error:
         if required:
             raise UserError(f"No frame store of {dataset.repo_id}: {error}.") from error
@@ -48,13 +52,28 @@ def with_frame_store(dataset: LeRobotDataset, config: LAFPConfig, required: bool
     return stored
 
 
-def of_a_training(made: Sequence[LeRobotDataset | None], config: LAFPConfig) -> tuple[LeRobotDataset | None, ...]:
+def of_a_training(
+    made: Sequence[LeRobotDataset | JoinedDataset | None], config: LAFPConfig
+) -> tuple[LeRobotDataset | JoinedDataset | None, ...]:
     """What LeRobot made for a training, the dataset that is trained on first, each ``with_frame_store``."""
-    found = tuple(None if dataset is None else with_frame_store(dataset, config) for dataset in made)
+    found = tuple(_with_frame_stores(dataset, config) for dataset in made)
     stored = [dataset for dataset in found if isinstance(dataset, StoredDataset)]
     if stored and len(stored) == len([dataset for dataset in found if dataset is not None]):
         _MADE[stored[0].meta] = [ref(dataset) for dataset in stored]
     return found
+
+
+def _with_frame_stores(
+    dataset: LeRobotDataset | JoinedDataset | None, config: LAFPConfig
+) -> LeRobotDataset | JoinedDataset | None:
+    if dataset is None:
+        return None
+    if isinstance(dataset, JoinedDataset):
+        video, labels = (
+            with_frame_store(each, config, unread=dataset.unread(each)) for each in (dataset.video, dataset.labels)
+        )
+        return JoinedDataset(video, labels, dataset.fit, dataset.size)
+    return with_frame_store(dataset, config)
 
 
 def stored_datasets(meta: Any) -> list[StoredDataset]:
@@ -63,11 +82,12 @@ def stored_datasets(meta: Any) -> list[StoredDataset]:
     return [dataset for dataset in found if dataset is not None]
 
 
-def _stored(dataset: LeRobotDataset, config: LAFPConfig) -> StoredDataset:
+def _stored(dataset: LeRobotDataset, config: LAFPConfig, left_out: Collection[str]) -> StoredDataset:
     if dataset.meta.has_language_columns:
         raise CannotStoreError("it has columns of language")
     refuse_disorder(dataset)
     read, unread = columns_on_disk(dataset.meta.features, config)
+    read, unread = [key for key in read if key not in left_out], [*unread, *left_out]
     size = None if dataset.image_transforms is not None else config.resize_shape
     episodes = dataset.episodes if dataset.episodes is not None else range(dataset.meta.total_episodes)
     stores: dict[str, FrameStore] = {}

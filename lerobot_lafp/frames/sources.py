@@ -172,7 +172,7 @@ class ImageSource(_TableSource):
                 frames.append(picture.reshape(*picture.shape[:2], -1).permute(2, 0, 1))
             _check_size(frames[-1], self, episode)
         if self.size is not None:
-            frames = [_resized(frame.unsqueeze(0), self.size)[0] for frame in frames]
+            frames = [resized(frame.unsqueeze(0), self.size)[0] for frame in frames]
         return torch.stack(frames).numpy()
 
     def _in_unit(self, x: Tensor) -> Tensor:
@@ -219,7 +219,7 @@ class VideoSource(Source):
                     "episode again, or train without it (--dataset.episodes)."
                 ) from error
             _check_size(block[0], self, episode)
-            frames.append(block if self.size is None else _resized(block, self.size))
+            frames.append(block if self.size is None else resized(block, self.size))
         return torch.cat(frames).numpy()
 
     def _file(self, episode: int) -> Path:
@@ -263,7 +263,7 @@ def _stored_shape(feature: dict[str, Any], size: tuple[int, int] | None) -> tupl
     return channels, *(own if size is None else size)
 
 
-def _resized(frames: Tensor, size: tuple[int, int]) -> Tensor:
+def resized(frames: Tensor, size: tuple[int, int]) -> Tensor:
     """Frames (n, C, H, W) as the policy resizes them (`observation/normalizer.py`), rounded to whole levels."""
     parts = (TF.resize(part / 255, list(size), antialias=True) for part in frames.split(8))
     return torch.cat([part.mul(255).round().clamp(0, 255).to(torch.uint8) for part in parts])

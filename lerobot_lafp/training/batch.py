@@ -12,7 +12,7 @@ from torch import Tensor
 from ..configuration_lafp import LAFPConfig
 from ..observation.normalizer import ObservationNormalizer
 from ..observation.terms import Observation, select_frames
-from ..options.constants import LATENT_ACTION, LATENT_ACTION_IS_PAD, Stage
+from ..options.constants import FROM_LABELS, LATENT_ACTION, LATENT_ACTION_IS_PAD, Stage
 
 
 @dataclass
@@ -29,6 +29,7 @@ class TrainingBatch:
         labeled: (B, H), true where the action may be used and lies within the episode.
         origins: (B, L+1, A), where the joint of each action is at the frames, for relative actions; None without.
         state: (B, S), ``observation.state`` as it is at the present frame; None without.
+        shows_task: (B,), true where the policy is to learn to do as is done; false for samples of a labels dataset.
     """
 
     history: Observation
@@ -39,6 +40,7 @@ class TrainingBatch:
     labeled: Tensor
     origins: Tensor | None
     state: Tensor | None
+    shows_task: Tensor
 
     def actions_of_chunk(self, relative: bool) -> Tensor:
         """Targets of the decoder, (B, H, A): absolute, or relative to the present state."""
@@ -99,7 +101,16 @@ def read_batch(batch: Mapping[str, Any], config: LAFPConfig, normalizer: Observa
         labeled=labeled,
         origins=origins,
         state=None if raw_state is None else raw_state[:, deltas.index(0)] if raw_state.ndim == 3 else raw_state,
+        shows_task=_from_labels(batch, like=pad).logical_not(),
     )
+
+
+def _from_labels(batch: Mapping[str, Any], like: Tensor) -> Tensor:
+    """(B,), true for samples of the labels dataset, where there are two."""
+    found = batch.get(FROM_LABELS)
+    if found is None:
+        return torch.zeros(len(like), dtype=torch.bool, device=like.device)
+    return found.reshape(-1).to(like.device, torch.bool)
 
 
 def _check_count(key: str, count: int, deltas: list[int], stage: str) -> None:
@@ -185,6 +196,7 @@ def _check_finite(tensors: Mapping[str, Tensor], used: Tensor, batch: Mapping[st
             row = int(bad.any(dim=1).nonzero()[0])
             index = batch.get("episode_index")
             where = f" in episode {int(index.reshape(-1)[row])}" if index is not None else ""
+            where += " of the labels dataset" if bool(_from_labels(batch, used)[row]) else ""
             if key == LATENT_ACTION:
                 raise ValueError(f"`{key}` holds NaN or infinite values{where}. Label the dataset again (lafp label).")
             mend = ", or leave it out of --policy.labeled_episodes" if key == ACTION else ""

@@ -14,7 +14,8 @@ from ..options.constants import Stage
 from ..options.fields import read
 from ..options.groups import Limits
 from ..options.names import dimension_names, listed, positions_of
-from .measuring import Statistics, episodes_with_gaps, measure_columns, measure_commands
+from .joined import Part, columns_of, parts, state_of
+from .measuring import Statistics, episodes_with_gaps, measure_commands, measure_together
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,8 @@ def warn_of_idle_latents(config: LAFPConfig) -> None:
 def measure_states(
     config: LAFPConfig, stats: Mapping[str, Mapping[str, Any]] | None, meta: Any | None, fresh: bool
 ) -> dict[str, Mapping[str, Any]] | None:
-    """The dataset's statistics, of states those that its tables themselves have, in the policy's order.
+    """The dataset's statistics, of states those that its tables themselves have, in the policy's order. Of a dataset of
+    video and one of labels, those of both: every frame counts alike, as it does where they are trained on together.
 
     Args:
         config: Of the policy that is about to be trained.
@@ -63,13 +65,15 @@ def measure_states(
     if meta is None:
         return None if stats is None else dict(stats)
     states = {*config.vector_shapes, *config.decoder_vector_shapes, OBS_STATE}
-    renamed = _columns_of(config)
+    renamed = columns_of(config)
     columns = {key: renamed.get(key, key) for key in states if renamed.get(key, key) in meta.features}
-    measured = measure_columns(meta, list(columns.values()), trained_episodes(config, meta))
+    among = [(part.meta, part.episodes, part.orders) for part in parts(config, meta)]
+    measured = measure_together(among, list(columns.values()))
     found = {**(stats or {})}
     for key, column in columns.items():
-        of_column = measured.get(column) or (stats or {}).get(column)
-        if of_column is not None:
+        if column in measured:
+            found[key] = measured[column]
+        elif (of_column := (stats or {}).get(column)) is not None:
             order = config.orders.get(key)
             found[key] = (
                 of_column if order is None else {n: x[order] if n != "count" else x for n, x in of_column.items()}
@@ -92,30 +96,12 @@ def measure_labels(config: LAFPConfig, meta: Any | None) -> Statistics | None:
     None where the stage learns from none, or the tables are not here."""
     if meta is None or not config.reads_labels or ACTION not in meta.features:
         return None
-    renamed = _columns_of(config)
-    state, joints = renamed.get(OBS_STATE, OBS_STATE), config.named_joints
-    if joints is not None and (order := config.orders.get(OBS_STATE)) is not None:
+    part = parts(config, meta)[-1]
+    state, joints = state_of(config), config.named_joints
+    if joints is not None and (order := part.orders.get(state)) is not None:
         joints = [order[joint] for joint in joints]
     own = config.orders.get(ACTION)
-    return measure_commands(meta, ACTION, _labeled_episodes(config, meta), own, state, joints)
-
-
-def _labeled_episodes(config: LAFPConfig, meta: Any) -> list[int]:
-    """Of the episodes that are trained on, those whose actions may be used."""
-    labeled = None if config.labeled_episodes is None else set(config.labeled_episodes)
-    trained = trained_episodes(config, meta)
-    among = range(meta.total_episodes) if trained is None else trained
-    return [episode for episode in among if labeled is None or episode in labeled]
-
-
-def _columns_of(config: LAFPConfig) -> dict[str, str]:
-    """What the policy calls a feature -> the dataset's column, where ``rename_map`` makes them differ."""
-    return {new: old for old, new in (config.context.rename_map if config.context else {}).items()}
-
-
-def trained_episodes(config: LAFPConfig, meta: Any) -> list[int] | None:
-    """The episodes that the run trains on; None where that is not known, and all are taken for them."""
-    return None if config.context is None else config.context.trained_on(meta)
+    return measure_commands(part.meta, ACTION, part.labeled, own, state, joints)
 
 
 def check_dataset(config: LAFPConfig, meta: Any) -> None:
@@ -126,13 +112,16 @@ def check_dataset(config: LAFPConfig, meta: Any) -> None:
             is out of range, or none of it is trained on; an episode that is trained on is too short; the run is to be
             evaluated, and cannot act.
     """
-    episodes = trained_episodes(config, meta)
+    of_run = parts(config, meta)
     _check_rate(config, meta)
-    _check_labels(config, meta, episodes)
-    _check_lengths(config, meta, episodes)
+    _check_labels(config, meta, of_run[0].episodes)
+    for part in of_run:
+        _check_lengths(config, part, decodes=len(of_run) > 1 and part is of_run[-1])
     _check_actions(config, meta)
-    _check_numbers(config, meta, episodes)
-    for warning in (*_remarks_on_names(config, meta.features), *idle_options(config)):
+    for part in of_run:
+        _check_numbers(config, part)
+    warnings = (*_remarks_on_names(config, meta.features), *_remarks_on_labels(config), *idle_options(config))
+    for warning in warnings:
         logger.warning(warning)
 
 
@@ -183,10 +172,12 @@ def _check_labels(config: LAFPConfig, meta: Any, episodes: Sequence[int] | None)
         )
 
 
-def _check_lengths(config: LAFPConfig, meta: Any, episodes: Sequence[int] | None) -> None:
+def _check_lengths(config: LAFPConfig, part: Part, decodes: bool) -> None:
+    """``decodes``: whether the decoder will be trained on it, too, so that a whole chunk is needed."""
+    meta = part.meta
     lengths = [int(n) for n in meta.episodes["length"]]
-    among = range(len(lengths)) if episodes is None else episodes
-    name = "frame_offset" if config.only_stage is Stage.LATENT_ACTION else "horizon"
+    among = range(len(lengths)) if part.episodes is None else part.episodes
+    name = "frame_offset" if config.only_stage is Stage.LATENT_ACTION and not decodes else "horizon"
     needed = getattr(config, name)
     short = [episode for episode in among if lengths[episode] < needed]
     if not short:
@@ -230,19 +221,21 @@ def _check_actions(config: LAFPConfig, meta: Any) -> None:
     )
 
 
-def _check_numbers(config: LAFPConfig, meta: Any, episodes: Sequence[int] | None) -> None:
+def _check_numbers(config: LAFPConfig, part: Part) -> None:
     """What training would stumble on when it draws that frame, perhaps hours later."""
-    renamed = _columns_of(config)
-    looked_at: dict[str, Sequence[int] | None] = dict.fromkeys(config.vector_shapes, episodes)
-    if config.reads_labels:
-        looked_at[ACTION] = _labeled_episodes(config, meta)
+    renamed, features = columns_of(config), part.meta.features
+    looked_at: dict[str, Sequence[int] | None] = dict.fromkeys(config.vector_shapes, part.episodes)
+    if config.reads_labels and part.labeled:
+        looked_at[ACTION] = part.labeled
     for key, wanted in looked_at.items():
-        bad = episodes_with_gaps(meta, column, wanted) if (column := renamed.get(key, key)) in meta.features else []
+        bad = episodes_with_gaps(part.meta, column, wanted) if (column := renamed.get(key, key)) in features else []
         if bad:
-            mend = ", or leave it out of --policy.labeled_episodes" if key == ACTION else ""
+            own = "labels.episodes" if config.labels.repo_id == part.meta.repo_id else "labeled_episodes"
+            mend = f", or leave it out of --policy.{own}" if key == ACTION else ""
             raise ValueError(
-                f"`{key}` holds NaN or infinite values in episode {_few(bad)[1:-1]}. Repair that episode, or delete it "
-                f"with lerobot-edit-dataset --operation.type=delete_episodes{mend}; then train again."
+                f"`{key}` holds NaN or infinite values in episode {_few(bad)[1:-1]} of {part.meta.repo_id}. Repair "
+                f"that episode, or delete it with lerobot-edit-dataset --operation.type=delete_episodes{mend}; then "
+                "train again."
             )
 
 
@@ -307,6 +300,16 @@ def _remarks_on_names(config: LAFPConfig, features: Mapping[str, Mapping[str, An
         yield (
             f"`relative_actions` subtracts the state ({listed(joints)}) from the action ({listed(actions)}) in this "
             "order: they share no names."
+        )
+
+
+def _remarks_on_labels(config: LAFPConfig) -> Iterator[str]:
+    reads_policy = config.decoder_input in ("interpolation", "samples")
+    if config.labels.repo_id is not None and config.trains(Stage.ACTION_DECODER) and reads_policy:
+        yield (
+            f"With decoder_input={config.decoder_input} the decoder is trained on what the policy would do in the "
+            f"frames of {config.labels.repo_id} (`labels.repo_id`). If these are not of the task, something else was "
+            "done there. Use --policy.decoder_input=idm."
         )
 
 

@@ -32,7 +32,8 @@ def losses(stages: Stages, data: TrainingBatch) -> dict[str, Tensor]:
     if config.trains(Stage.LATENT_POLICY):
         assert z is not None
         tokens = _observe_shifted(stages, stages.latent_policy, data.history)
-        found["policy_loss"] = mean_over_valid(stages.latent_policy.loss(z, tokens), data.valid.unsqueeze(-1))
+        learnt = data.valid & data.shows_task.unsqueeze(1)
+        found["policy_loss"] = mean_over_valid(stages.latent_policy.loss(z, tokens), learnt.unsqueeze(-1))
     if stages.action_decoder in stages.trained:
         found["decoder_loss"] = _of_decoder(stages, data, z)
     return found
@@ -77,7 +78,9 @@ def _of_decoder(stages: Stages, data: TrainingBatch, z_idm: Tensor | None) -> Te
     with torch.set_grad_enabled(config.finetune_policy and torch.is_grad_enabled()):
         policy = stages.latent_policy if config.finetune_policy else stages.acting_policy
         tokens = _observe_shifted(stages, policy, history)
-        if decoder.training and config.only_stage is Stage.ACTION_DECODER and not config.finetune_policy:
+        # What is seen in another dataset than the policy's is not what it is to be told from when it acts.
+        shows_task = config.labels.repo_id is None and not config.finetune_policy
+        if decoder.training and config.only_stage is Stage.ACTION_DECODER and shows_task:
             assert stages.limits is not None
             known = data.labeled[rows].any(dim=1)
             stages.limits.tokens.update(tokens[known].flatten(1, 2).mean(dim=1))

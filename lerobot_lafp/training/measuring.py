@@ -4,7 +4,7 @@ LeRobot's ``meta/stats.json`` may lack a column, be of other episodes, or hold N
 of a column's resolution and noise, by which a joint that was held still is told from one that moved.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,24 +36,39 @@ def measure_columns(meta: Any, keys: Sequence[str], episodes: Sequence[int] | No
         change from frame to frame would have; ``tick``, the least distance between two values that occur. Numbers that
         are not finite are left out. A column is missing where not all of its tables are there.
     """
-    if not keys or getattr(meta, "root", None) is None:
+    return measure_together([(meta, episodes, {})], keys)
+
+
+def measure_together(
+    datasets: Sequence[tuple[Any, Sequence[int] | None, Mapping[str, Sequence[int]]]], keys: Sequence[str]
+) -> dict[str, Statistics]:
+    """``measure_columns`` of several datasets as if they were one: every frame counts alike.
+
+    Args:
+        datasets: Of each its metadata, its episodes, and where each dimension of the answer is in its columns, by
+            column; as they are where that says nothing.
+        keys: Columns, which all have.
+    """
+    if not keys or any(getattr(meta, "root", None) is None for meta, _, _ in datasets):
         return {}
     running = {key: _Running() for key in keys}
     expected = 0
-    for file, lengths in _files(meta, episodes).items():
-        path = Path(meta.root) / file
-        expected += sum(lengths.values())
-        if not path.is_file():
-            continue
-        there = set(pq.read_schema(path).names)
-        wanted = [key for key in keys if key in there]
-        table = pq.read_table(path, columns=[*wanted, "episode_index"])
-        episode_of = table["episode_index"].to_numpy()
-        mine = np.isin(episode_of, list(lengths))
-        for key in wanted:
-            values = numbers(table[key], len(table))
-            if values is not None:
-                running[key].add(values[mine], episode_of[mine])
+    for meta, episodes, orders in datasets:
+        for file, lengths in _files(meta, episodes).items():
+            path = Path(meta.root) / file
+            expected += sum(lengths.values())
+            if not path.is_file():
+                continue
+            there = set(pq.read_schema(path).names)
+            wanted = [key for key in keys if key in there]
+            table = pq.read_table(path, columns=[*wanted, "episode_index"])
+            episode_of = table["episode_index"].to_numpy()
+            mine = np.isin(episode_of, list(lengths))
+            for key in wanted:
+                values = numbers(table[key], len(table))
+                if values is not None:
+                    values = values[:, orders[key]] if key in orders else values
+                    running[key].add(values[mine], episode_of[mine])
     return {key: each.result() for key, each in running.items() if each.seen == expected and each.found}
 
 

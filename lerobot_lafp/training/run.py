@@ -109,7 +109,9 @@ class TrainingRun:
     def end_pass(self, stages: Stages, data: TrainingBatch) -> None:
         """Take in what the batch showed; an optimiser step follows, after one or, as gradients add up, several."""
         config, limits = stages.config, stages.limits
-        if limits is not None and config.reads_labels:
+        # States of both datasets also where no label counts in stage 1: stage 3 sees those of the labels alone.
+        sees_both = config.labels.repo_id is not None and config.trains(Stage.LATENT_ACTION)
+        if limits is not None and (config.reads_labels or sees_both):
             if self._state_to_take is not None and len(limits.state_deviation):
                 limits.take_state(self._state_to_take)
             if self._commands_to_take is not None:

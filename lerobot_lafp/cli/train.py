@@ -49,6 +49,22 @@ def train(
             help="Fine-tune this LAFP checkpoint: stage latent_action starts from it.",
         ),
     ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels.repo_id",
+            show_default="the actions are those of --dataset.repo_id",
+            help="Take the actions from this dataset, and none from --dataset.repo_id.",
+        ),
+    ] = None,
+    labels_root: Annotated[
+        Path | None,
+        typer.Option("--labels.root", show_default="LeRobot's cache, or the Hub", help="Folder of the labels dataset."),
+    ] = None,
+    labels_episodes: Annotated[
+        str | None,
+        typer.Option("--labels.episodes", show_default="all", help="Its episodes to train on, such as [0,1,2]."),
+    ] = None,
 ) -> None:
     """Train the three stages in order.
 
@@ -59,6 +75,10 @@ def train(
     --eval.*, --env_eval_freq) hold for the last stage, because only that stage can act. With
     --policy.decoder_input=action_head there is no stage action_decoder.
 
+    If your video has no actions, name a second dataset that has them with --labels.repo_id, of the same robot and
+    cameras. It may be play: motion of any kind. Stage latent_action learns from both datasets, latent_policy from
+    --dataset.repo_id alone, action_decoder from --labels.repo_id alone.
+
     Run the same command again to continue after an interruption. Finished stages are skipped and an interrupted stage
     is resumed. If the folder holds another training, the command stops before it trains anything. Only options for
     logging, saving, loading and the device may change.
@@ -67,6 +87,7 @@ def train(
         lafp train configs/pusht_keypoints
         lafp train --dataset.repo_id=me/pick --policy.labeled_episodes=[0,1,2] \\
             --output_dir=outputs/pick --policy.push_to_hub=false
+        lafp train --dataset.repo_id=me/video --labels.repo_id=me/play --output_dir=outputs/pick
     """
     from ..runs.stages import train_stages
 

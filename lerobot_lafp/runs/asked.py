@@ -11,7 +11,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from safetensors import safe_open
 from ..configuration_lafp import LAFPConfig
 from ..errors import in_one_line
 from ..options.fields import named_fields, read
+from ..options.groups import Labels
 from ..options.migration import migrate_config
 
 #: Options of ``lerobot-train`` that leave the trained weights as they are: logging, saving, loading, evaluation.
@@ -219,11 +220,13 @@ def differences(asked: Asked, trained: Mapping[str, Any]) -> list[Difference]:
     return sorted(found, key=lambda difference: difference.name)
 
 
-def _differences_of_dataset(now: Mapping[str, Any], then: Mapping[str, Any]) -> Iterator[Difference]:
+def _differences_of_dataset(
+    now: Mapping[str, Any], then: Mapping[str, Any], whose: str = "dataset"
+) -> Iterator[Difference]:
     for name in now.keys() & then.keys() - _NEUTRAL_OF_DATASET:
         same = _place(now) == _place(then) if name == "root" and (now["root"] or then["root"]) else None
         if not (_equal(name, now[name], then[name]) if same is None else same or now[name] == then[name]):
-            yield Difference(f"dataset.{name}", then[name], now[name])
+            yield Difference(f"{whose}.{name}", then[name], now[name])
 
 
 def _place(dataset: Mapping[str, Any]) -> str:
@@ -237,7 +240,9 @@ def _differences_of_policy(asked: Asked, then: Mapping[str, Any]) -> Iterator[Di
         return
     if now.get("type") == LAFPConfig.get_choice_name(LAFPConfig):
         migrated = migrate_config(then)
-        for each in named_fields(LAFPConfig):
+        labels = asdict(Labels()) | (migrated.get("labels") or {})  # which a run of an older version had none of
+        yield from _differences_of_dataset(now["labels"], labels, "policy.labels")
+        for each in (each for each in named_fields(LAFPConfig) if each.owner is not Labels):
             values = read(migrated, each.name, _ABSENT), read(now, each.name)
             if migrated != then and each.name in _SETTLED and values[1] in (None, "auto"):
                 continue

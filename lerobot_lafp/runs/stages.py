@@ -1,7 +1,7 @@
 """``lafp train``: the three stages in order, each a ``lerobot-train`` run that starts from the one before."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ..data.validation.soundness import CheckLevel, lines, validate_dataset
 from ..errors import UserError, in_one_line
 from ..lerobot_patches import unread_optimizer_option
 from ..options.constants import STAGES
+from ..options.groups import Labels
 from .asked import as_option, flat, option_name, with_equal_signs
 from .trainings import RunState, Training, carry_out, last_checkpoint, refuse_other_trainings, run_state
 
@@ -27,6 +28,7 @@ _TAKEN = {
     "policy": "give the options one by one, as --policy.OPTION=VALUE",
     "config_path": "name the folder that holds one configuration file a stage: lafp train FOLDER",
     "reward_model": "lafp train trains no reward model; use lerobot-train",
+    "labels": "in a configuration file it is one of the policy, policy: {labels: {repo_id: ..}}",
 }
 #: Option -> the values that ``lafp train`` can work with, and why no other.
 _ONLY = {
@@ -39,6 +41,8 @@ _ONLY = {
 #: Options of an evaluation while training.
 _OF_EVALUATION = ("--env.", "--eval.", "--env_eval_freq=")
 _OF_A_STAGE = tuple(f"--{stage}." for stage in STAGES)
+#: ``--labels.repo_id`` beside ``--dataset.repo_id``: what is typed for ``--policy.labels.repo_id``.
+_LABELS = tuple(f"labels.{field.name}" for field in fields(Labels))
 
 
 def train_stages(arguments: Sequence[str], until: str = STAGES[-1]) -> Path:
@@ -65,7 +69,7 @@ def train_stages(arguments: Sequence[str], until: str = STAGES[-1]) -> Path:
         try:
             carry_out(training)
         except UserError as error:
-            raise UserError(f"{error}{_what_ails_the_dataset(plan.file, plan.options)}") from error
+            raise UserError(f"{error}{_what_ails_the_datasets(plan)}") from error
         if plan.stage == until:
             break
     return last_checkpoint(plan.output_dir)
@@ -96,7 +100,7 @@ def _read_plans(arguments: Sequence[str]) -> list[_Plan]:
     Raises:
         UserError: An option is one that ``lafp train`` cannot follow.
     """
-    words = with_equal_signs(arguments)
+    words = [_of_policy(word) for word in with_equal_signs(arguments)]
     folders = [word for word in words if not word.startswith("--")]
     if len(folders) > 1:
         raise UserError(f"{folders[1]} is one argument too many: lafp train takes one folder of configurations.")
@@ -111,8 +115,57 @@ def _read_plans(arguments: Sequence[str]) -> list[_Plan]:
         output_dir = _output_dir(given[-1] if given else None, file, stage)
         plans.append(_Plan(stage, output_dir, file, _options_of(stage, options), start))
     _refuse_one_list_for_two_datasets(plans, options)
+    _refuse_unread_beside_labels(plans)
     every_word = [word for plan in plans for word in (*_words_of_file(plan.file), *plan.options)]
     return plans[:-1] if _value("policy.decoder_input", every_word) == "action_head" else plans
+
+
+def _of_policy(word: str) -> str:
+    """A word as it is typed, ``--labels.*`` in LeRobot's terms; perhaps of one stage.
+
+    Raises:
+        UserError: There is no such option of labels.
+    """
+    stage = next((each for each in _OF_A_STAGE if word.startswith(each)), "--")
+    rest = word.removeprefix(stage)
+    if not word.startswith("--") or not rest.startswith("labels."):
+        return word
+    if option_name(rest) not in _LABELS:
+        known = ", ".join(f"--{name}" for name in _LABELS)
+        raise UserError(f"{word} is not an option of lafp train. Of the labels dataset there are {known}.")
+    return f"{stage}policy.{rest}"
+
+
+def _refuse_unread_beside_labels(plans: Sequence[_Plan]) -> None:
+    """What the last stage would not read, or would refuse after hours, where another dataset has the actions."""
+    of_stages = [dict(_options_in(plan)) for plan in plans]
+    first, last = of_stages[0], of_stages[-1]
+    labels = last.get("policy.labels.repo_id")
+    if labels in (None, "null"):
+        return
+    if any(given.get("policy.labeled_episodes") not in (None, "null") for given in of_stages):
+        raise UserError(
+            f"`labeled_episodes` names episodes of --dataset.repo_id, and the actions are those of {labels} "
+            "(--labels.repo_id). To choose among its episodes use --labels.episodes=[..]; where the list is in a "
+            "configuration file, add --policy.labeled_episodes=null."
+        )
+    if (own := last.get("dataset.repo_id")) not in (first.get("dataset.repo_id"), labels):
+        raise UserError(
+            f"Stage {plans[-1].stage} reads nothing of --dataset.repo_id={own}; it learns from --labels.repo_id="
+            f"{labels} alone. Leave one of the two out."
+        )
+    if str(last.get("policy.finetune_policy", "false")).lower() in ("true", "yes", "on", "1"):
+        raise UserError(
+            f"--policy.finetune_policy=true would teach the policy to do what is done in {labels} (--labels.repo_id). "
+            "Leave it out."
+        )
+
+
+def _options_in(plan: _Plan) -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of every option of a stage, its file included; the last of two wins."""
+    yield from flat({} if plan.file is None else plan.file[1])
+    for word in plan.options:
+        yield option_name(word), word.partition("=")[2]
 
 
 def _refuse_one_list_for_two_datasets(plans: Sequence[_Plan], options: Sequence[str]) -> None:
@@ -230,14 +283,15 @@ def _stage_config(folder: Path | None, stage: str) -> tuple[Path, dict[str, Any]
     return found[0], options
 
 
-def _what_ails_the_dataset(config: tuple[Path, dict[str, Any]] | None, options: Sequence[str]) -> str:
-    """What may be behind a failure: files or frames of the dataset that are missing or damaged. Empty if none are."""
-    dataset = dict((config[1].get("dataset") or {}) if config is not None else {})
-    dataset |= dict(word.removeprefix("--dataset.").split("=", 1) for word in options if word.startswith("--dataset."))
-    root = Path(dataset["root"]) if dataset.get("root") else HF_LEROBOT_HOME / str(dataset.get("repo_id"))
-    if not (root / INFO_PATH).is_file() or not (found := validate_dataset(root, CheckLevel.FRAMES)).faults:
-        return ""
-    return f"\nThe dataset in {root} is not whole (lafp check {root} looks further):\n" + "\n".join(lines(found))
+def _what_ails_the_datasets(plan: _Plan) -> str:
+    """What may be behind a failure: files or frames of a dataset that are missing or damaged. Empty if none are."""
+    given, found = dict(_options_in(plan)), ""
+    for whose in ("dataset", "policy.labels"):
+        root = Path(given.get(f"{whose}.root") or HF_LEROBOT_HOME / str(given.get(f"{whose}.repo_id")))
+        if (root / INFO_PATH).is_file() and (soundness := validate_dataset(root, CheckLevel.FRAMES)).faults:
+            found += f"\nThe dataset in {root} is not whole (lafp check {root} looks further):\n"
+            found += "\n".join(lines(soundness))
+    return found
 
 
 def _output_dir(given: Path | None, config: tuple[Path, dict[str, Any]] | None, stage: str) -> Path:

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from lerobot_lafp.runs.asked import another_start, differences, is_built_on, neutral_options, read_command
 
 PLAIN = ("--policy.type=lafp", "--policy.stage=latent_action", "--policy.device=cpu", "--dataset.repo_id=me/pick")
+LABELS = ("--policy.labels.repo_id=me/play", "--policy.labels.root=data")
 #: Options of an older version.
 DEFAULTS = Path(__file__).parents[1] / "checkpoint" / "frozen" / "options" / "defaults.json"
 #: What a run fills in.
@@ -79,6 +80,23 @@ def test_options_that_change_the_result_are_named() -> None:
     assert changed(options, trained()) == sorted(
         "dataset.image_transforms" if "image_transforms" in word else word[2:].partition("=")[0] for word in options
     )
+
+
+def test_labels_are_compared_as_datasets_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = trained(*LABELS, "--policy.labels.episodes=[0, 2]")
+    same = [
+        "--policy.labels.repo_id=me/play",
+        f"--policy.labels.root={tmp_path}/data",
+        "--policy.labels.episodes=[2,0]",
+    ]
+    assert changed(same, config) == []
+    assert changed([*LABELS], config) == ["policy.labels.episodes"]
+    assert changed([], config) == [f"policy.labels.{name}" for name in ("episodes", "repo_id", "root")]
+    older = trained()
+    del older["policy"]["labels"]
+    assert changed([], older) == []
+    assert changed([*LABELS], older) == ["policy.labels.repo_id", "policy.labels.root"]
 
 
 def test_options_that_were_given_and_are_left_out_now() -> None:

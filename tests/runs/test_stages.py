@@ -119,6 +119,14 @@ def test_an_evaluation_is_of_the_stage_that_can_act(
         ("--optimizer.lr=1", "Set --policy.optimizer_lr"),
         ("one two", "two is one argument too many"),
         ("--policy.labeled_episodes=[0] --action_decoder.dataset.repo_id=me/other", "Give each stage its own"),
+        (
+            "--labels.repo=me/play",
+            "--labels.repo=me/play is not an option of lafp train. Of the labels dataset there are",
+        ),
+        ("--latent_action.labels.repo=me/play", "--labels.repo_id, --labels.root, --labels.episodes"),
+        ("--labels.repo_id=me/play --policy.labeled_episodes=[0]", "use --labels.episodes=[..]"),
+        ("--labels.repo_id=me/play --action_decoder.dataset.repo_id=me/x", "Stage action_decoder reads nothing of"),
+        ("--labels.repo_id=me/play --action_decoder.policy.finetune_policy=true", "would teach the policy"),
     ],
 )
 def test_what_would_not_be_followed_is_refused(
@@ -139,6 +147,37 @@ def test_files_are_refused_alike(policy: dict[str, str], says: str, trained: lis
         train_stages([str(write_folder(tmp_path, **policy)), f"--output_dir={tmp_path / 'run'}"])
     assert says in str(refused.value)
     assert trained == []
+
+
+def test_labels_are_named_as_the_dataset_is(trained: list[Training], tmp_path: Path) -> None:
+    """For all stages, or for one; LeRobot knows them as the policy's."""
+    one = ["--labels.repo_id", "me/play", "--labels.root=data/play", "--action_decoder.labels.episodes=[0,1]"]
+    train_stages([DATA, *one, f"--output_dir={tmp_path}"])
+    own = ["--policy.labels.repo_id=me/play", "--policy.labels.root=data/play"]
+    assert [run.arguments[2:] for run in trained] == [
+        [DATA, *own],
+        [DATA, *own],
+        [DATA, *own, "--policy.labels.episodes=[0,1]"],
+    ]
+
+
+def test_labels_in_a_file_are_the_policys(trained: list[Training], tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, labels={"repo_id": "me/play"})
+    train_stages([str(folder), f"--output_dir={tmp_path / 'run'}"])
+    assert '--policy.labels={"repo_id": "me/play"}' in trained[1].arguments
+    file = folder / "1_latent_action.yaml"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "labels": {"repo_id": "me/play"}}))
+    with pytest.raises(UserError, match=r"--labels\.repo_id=me/play is not an option.*policy: \{labels: \{repo_id"):
+        train_stages([str(folder), f"--output_dir={tmp_path / 'run'}"])
+
+
+def test_a_list_of_labelled_episodes_in_a_file_can_be_taken_back(trained: list[Training], tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, labeled_episodes=[0, 3])
+    words = [str(folder), "--labels.repo_id=me/play", f"--output_dir={tmp_path / 'run'}"]
+    with pytest.raises(UserError, match=r"in a configuration file, add --policy\.labeled_episodes=null"):
+        train_stages(words)
+    train_stages([*words, "--policy.labeled_episodes=null"])
+    assert len(trained) == 3
 
 
 def test_a_checkpoint_of_another_policy_is_refused(trained: list[Training], tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 import yaml
 
 from ..errors import UserError
+from ..options.constants import Stage
+from ..options.fields import read
 from .download import refuse_missing
 from .evaluation import mean_ci95, read_evaluation
 from .facts import limit_lines, lines
@@ -73,9 +75,10 @@ def model_card(
         environment: The options of ``lerobot-eval`` that say which.
         probe: The lines of ``lafp probe``.
     """
-    repo_id = runs[-1].get("dataset", {}).get("repo_id") if runs else None
+    last: Mapping[str, Any] = runs[-1] if runs else {}
+    used = [read(last, "dataset.repo_id"), read(last, "policy.labels.repo_id")]
     head = {
-        "datasets": [repo_id] if repo_id and not repo_id.startswith("local/") else None,
+        "datasets": [name for name in used if name and not name.startswith("local/")],
         "library_name": "lerobot",
         "license": license,
         "pipeline_tag": "robotics",
@@ -199,13 +202,17 @@ def _training(facts: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], datas
     if not runs:
         return
     train_config = runs[-1]
-    data = train_config.get("dataset") or {}
-    used = data.get("episodes")
+    data, policy = train_config.get("dataset") or {}, train_config.get("policy") or {}
+    labels = read(policy, "labels") or {}
+    alone = labels.get("repo_id") if policy.get("stage") == Stage.ACTION_DECODER else None
+    used = (data if alone is None else labels).get("episodes")
+    episodes = len(used) if used else dataset.get("episodes")
     yield "## Training\n"
     rows = {
-        "last stage": (train_config.get("policy") or {}).get("stage"),
+        "last stage": policy.get("stage"),
         "dataset": data.get("repo_id"),
-        "episodes used": len(used) if used else dataset.get("episodes"),
+        "actions from": labels.get("repo_id"),
+        "episodes used": episodes if alone is None or episodes is None else f"{episodes} of {alone}",
         "frames": dataset.get("frames") if not used else None,
         "frames per second": dataset.get("fps") or facts["chunk"]["fps"],
         "robot": dataset.get("robot_type"),
@@ -213,13 +220,14 @@ def _training(facts: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], datas
         "seed": train_config.get("seed"),
     }
     yield from _table({key: value for key, value in rows.items() if value is not None})
-    if "stage" not in (train_config.get("policy") or {}):
+    if "stage" not in policy:
         return
+    roots = "`--dataset.root`" + (" and `--policy.labels.root`" if labels.get("repo_id") else "")
     first = runs[0]["policy"].get("pretrained_path")
     began = "" if first is None else f" The first of them began from {first}, of which nothing more is known here."
     yield (
         f"`{TRAIN_CONFIG}` beside the weights holds every option of the last run. The same again is the "
-        f"following, in this order, with `--dataset.root` where the dataset lies in a folder.{began}\n"
+        f"following, in this order, with {roots} where a dataset lies in a folder.{began}\n"
     )
     yield "\n".join(["```bash", *(_wrapped(command) for command in commands(runs)), "```\n"])
 

@@ -46,6 +46,8 @@ class _Configuration:
     action_names: list[str] | None
     relative_actions: bool
     labeled_episodes: list[int] | None
+    #: Another dataset that the actions came from: ``repo_id``, ``root``, ``episodes``.
+    labels: Mapping[str, Any]
     tasks: list[str] | None
     license: str | None
     limits: Mapping[str, Any]
@@ -78,6 +80,7 @@ class _Configuration:
             action_names=(saved["names"] or {}).get(ACTION) or facts["action_names"],
             relative_actions=saved["relative_actions"],
             labeled_episodes=saved["labeled_episodes"],
+            labels=saved["labels"],
             tasks=facts["tasks"],
             license=saved.get("license"),
             limits=saved["limits"],
@@ -118,6 +121,8 @@ def facts_of_config(saved: Mapping[str, Any]) -> dict[str, Any]:
         "states": config.states,
         "actions": {"width": config.action_dim, "names": names, "relative": config.relative_actions},
         "labeled_episodes": None if config.labeled_episodes is None else len(config.labeled_episodes),
+        "labels_dataset": config.labels["repo_id"],
+        "labels_episodes": None if config.labels["episodes"] is None else len(config.labels["episodes"]),
         "tasks": config.tasks,
         "license": config.license,
     }
@@ -226,6 +231,9 @@ def lines(facts: Mapping[str, Any]) -> dict[str, str]:
         out["actions"] = f"{actions['width']}{names}{', relative to the state' if actions['relative'] else ''}"
     if facts["labeled_episodes"] is not None:
         out["labels"] = f"{facts['labeled_episodes']} episodes of its dataset"
+    if facts["labels_dataset"] is not None:
+        which = "all episodes" if facts["labels_episodes"] is None else f"{facts['labels_episodes']} episodes"
+        out["labels"] = f"{which} of {facts['labels_dataset']}, another dataset than the video"
     if facts["tasks"]:
         out["tasks"] = "; ".join(facts["tasks"])
     return out

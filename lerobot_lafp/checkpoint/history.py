@@ -72,7 +72,7 @@ def _differences(policy: Mapping[str, Any], before: Mapping[str, Any] | None) ->
     """The options that differ from those of the run before, or from the defaults."""
     base = PolicyOptions() if before is None else before
     again = before is not None and read(policy, "facts.labels_repo_id") != read(before, "facts.labels_repo_id")
-    for name in (each.name for each in named_fields(PolicyOptions) if each.is_option and each.name != "stage"):
+    for name in (each.name for each in named_fields(PolicyOptions) if each.is_option and each.name not in _NOT_TOLD):
         now, then = read(policy, name, _ABSENT), json.loads(json.dumps(read(base, name)))
         # The list of labelled episodes may be the same, and of another dataset.
         if now is not _ABSENT and (now != then or (again and name == "labeled_episodes" and now is not None)):
@@ -80,6 +80,8 @@ def _differences(policy: Mapping[str, Any], before: Mapping[str, Any] | None) ->
 
 
 _ABSENT = object()
+#: What a command says otherwise, and the folder of a dataset, which is of one machine.
+_NOT_TOLD = ("stage", "labels.root")
 #: Options by which older versions were told to read a labelled dataset.
 OF_LABELS = ("latent_labels", "precomputed_latents")
 

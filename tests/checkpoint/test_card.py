@@ -62,6 +62,32 @@ def test_it_says_what_the_files_say_and_no_more(checkpoint: Path, capsys: pytest
     assert "None" not in card.text
 
 
+def test_it_says_which_dataset_the_actions_came_from(
+    trained: Callable[..., LAFPPolicy], save: Callable[[LAFPPolicy], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = {"labels__repo_id": "me/play", "labels__root": "/data/play", "labels__episodes": [0, 1]}
+    policy = trained("action_decoder", STATE, FRONT, **own)
+    folder = save(policy)
+    said = {"repo_id": "me/play", "root": "/data/play", "episodes": [0, 1]}
+    saved = json.loads((folder / "config.json").read_text()) | {"pretrained_path": None}
+    assert saved["labels"] == said
+    run = {"dataset": {"repo_id": "me/video", "episodes": [3, 4, 5]}, "steps": 30, "batch_size": 4, "policy": saved}
+    (folder / "train_config.json").write_text(json.dumps(run))
+    assert lafp(["inspect", str(folder)]) == 0
+    assert "labels     2 episodes of me/play, another dataset than the video" in capsys.readouterr().out
+    assert lafp(["card", str(folder)]) == 0
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.datasets == ["me/video", "me/play"]
+    assert "| labelled | 2 episodes of me/play, another dataset than the video |" in card.text
+    assert "| actions from | me/play |" in card.text
+    assert "| episodes used | 2 of me/play |" in card.text
+    (command,) = commands([run])
+    assert "--dataset.repo_id=me/video" in command
+    assert "--policy.labels.repo_id=me/play --policy.labels.episodes=[0,1]" in command
+    assert "/data/play" not in command, "which is of this machine; the card says to add it"
+    assert "`--dataset.root` and `--policy.labels.root`" in card.text
+
+
 def test_what_was_found_since_is_added(checkpoint: Path, tmp_path: Path) -> None:
     metrics = {"max_rewards": [1.0, 0.5], "sum_rewards": [3.0, 2.0], "successes": [True, False]}
     (tmp_path / "eval_info.json").write_text(json.dumps({"per_task": [{"metrics": metrics}]}))

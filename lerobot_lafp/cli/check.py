@@ -20,6 +20,15 @@ def check(
             help="Compare the dataset with this LAFP checkpoint: observations, names, order, rate, ranges, tasks.",
         ),
     ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels",
+            show_default="none",
+            help="Folder, or name on the Hub, of another dataset: say whether its actions can be learnt beside this "
+            "one's video (lafp train --labels.repo_id).",
+        ),
+    ] = None,
     decode: Annotated[
         bool, typer.Option("--decode", help="Decode every frame of every video, not only a few per episode.")
     ] = False,
@@ -33,7 +42,7 @@ def check(
 
     Faults would stop a training: tables and videos that are missing or damaged, frames that are missing, out of order
     or at the wrong time, NaN and infinite values. The command lists them and says which episodes you can use. It
-    changes nothing. The exit status is 0 if there is no fault, else 1.
+    changes nothing. The exit status is 0 if there is no fault (and --labels, if given, goes with it), else 1.
 
     An overview follows: names, order, range and likely unit of every number, how actions relate to states, cameras,
     labels, tasks, statistics, and the protections that a policy trained on the dataset would have on a robot.
@@ -46,6 +55,6 @@ def check(
     """
     from ..data.validation.check import check as look_at
 
-    found = look_at(dataset, checkpoint, context.args, decode, tolerance_s, progress=not as_json)
+    found = look_at(dataset, checkpoint, context.args, decode, tolerance_s, progress=not as_json, labels=labels)
     print(json.dumps(found.for_programs()) if as_json else "\n".join(found.lines()))
     return 0 if found.sound else 1

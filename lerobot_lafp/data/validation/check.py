@@ -13,8 +13,8 @@ from ...acting.robots import robot_features
 from ...errors import UserError, in_one_line
 from ...training.dataset_formats import refuse_other_format, why_unreadable
 from .cameras import Seen
-from .fit import read_checkpoint
-from .fit_lines import policy_lines, robot_lines
+from .fit import fit_to_labels, read_checkpoint
+from .fit_lines import labels_lines, policy_lines, robot_lines
 from .overview import overview
 from .overview_lines import lines as overview_lines
 from .overview_lines import unreadable_lines
@@ -43,8 +43,8 @@ class Checked:
 
     @property
     def sound(self) -> bool:
-        """Whether there is no fault."""
-        return not self.soundness.faults
+        """Whether there is no fault, and the labels dataset, if one was named, can be trained on beside it."""
+        return not self.soundness.faults and self.overview.get("labels_dataset", {"refused": None})["refused"] is None
 
     def lines(self) -> Iterator[str]:
         """All of it in words."""
@@ -54,6 +54,8 @@ class Checked:
         yield from unreadable_lines(self.overview)
         if self.overview.get("policy"):
             yield from policy_lines(self.overview["policy"])
+        if self.overview.get("labels_dataset"):
+            yield from labels_lines(self.overview["labels_dataset"])
         if self.overview.get("robot"):
             yield from robot_lines(self.overview["robot"], self.checkpoint or "a policy trained on this dataset")
         yield from (f"REMARK: {remark}" for remark in self.remarks)
@@ -77,6 +79,7 @@ def check(
     decode: bool = False,
     tolerance_s: float = TOLERANCE_S,
     progress: bool = True,
+    labels: str | None = None,
 ) -> Checked:
     """Look a dataset over, and change nothing.
 
@@ -87,6 +90,7 @@ def check(
         decode: Whether every picture is decoded, not a few of each episode.
         tolerance_s: Seconds that a frame may be away from where it is due.
         progress: Whether there are progress bars.
+        labels: Another dataset, whose actions would be learnt beside this one's video: a folder, or a name on the Hub.
 
     Raises:
         UserError: There is no such dataset, checkpoint or robot.
@@ -94,13 +98,15 @@ def check(
     policy = None if checkpoint is None else read_checkpoint(checkpoint)
     robot = robot_features(robot_options) if robot_options else None
     here = Path(dataset).exists()
-    refuse_other_format(dataset if here else None, None if here else dataset)
     root = _folder(dataset)
+    beside = None if labels is None else _folder(labels)
     level, seen = (CheckLevel.PICTURES, Seen()) if decode else (CheckLevel.FRAMES, None)
     found = validate_dataset(root, level, tolerance_s, progress=progress, seen=seen)
     facts: dict[str, Any] = {}
     if found.episodes:
         facts = overview(root, seen, policy, robot, progress=progress)
+        if labels is not None and beside is not None:
+            facts["labels_dataset"] = fit_to_labels(None if policy is None else policy.config, root, beside, labels)
     noted = remarks(facts, dataset if here else str(root), found.sound_episodes) if facts else []
     return Checked(dataset, checkpoint, found, facts, noted)
 
@@ -115,7 +121,10 @@ def _finite(value: Any) -> Any:
 
 
 def _folder(dataset: str) -> Path:
-    if Path(dataset).exists():
+    """Where a dataset is on disk: the folder that it names, or what is fetched of the Hub."""
+    here = Path(dataset).exists()
+    refuse_other_format(dataset if here else None, None if here else dataset)
+    if here:
         return Path(dataset).resolve()
     try:
         root = Path(LeRobotDatasetMetadata(dataset).root)

@@ -10,6 +10,7 @@ from typing import Any
 
 from huggingface_hub.constants import CONFIG_NAME
 from lerobot.configs import FeatureType
+from lerobot.datasets import LeRobotDatasetMetadata
 from lerobot.utils.constants import ACTION, OBS_STATE
 from lerobot.utils.feature_utils import dataset_to_policy_features
 
@@ -19,8 +20,10 @@ from ...checkpoint.inspection import inspect
 from ...configuration_lafp import LAFPConfig
 from ...errors import UserError, in_one_line
 from ...options.features import name_axes
+from ...options.groups import Labels
 from ...options.names import dimension_names
 from ...training.dataset_checks import check_dataset
+from ...training.joined import fit_together
 from .matching import compare_names
 
 #: A state that lies further from the policy's mean than so many of its deviations is not what it was trained on.
@@ -115,6 +118,30 @@ def fit_to_dataset(checkpoint: Checkpoint, meta: Any, columns: Mapping[str, Any]
         "tasks": {"read": config.reads_task, "new": [task for task in tasks if task and task not in known]},
         "protections": protections_of(config),
     }
+
+
+def fit_to_labels(config: LAFPConfig | None, video: Path, labels: Path, name: str) -> dict[str, Any]:
+    """A dataset of video and another one that has the actions, for JSON: whether a training on both would start.
+
+    Args:
+        config: Of the policy that would be trained; None: a new one with default options.
+        video: Folder of the first.
+        labels: Folder of the second.
+        name: As the second was named.
+    """
+    config = LAFPConfig(device="cpu") if config is None else copy.deepcopy(config)
+    config.labels = Labels()
+    with _heard():
+        try:
+            metas = [LeRobotDatasetMetadata(root.name, root=root) for root in (video, labels)]
+            fit_together(config, *metas)
+            config.match_names({ACTION: metas[1].features[ACTION]})
+        except Exception as error:  # other people's datasets, of which LeRobot says in many ways what is wrong
+            return {"dataset": name, "refused": in_one_line(error)}
+    meta = metas[1]
+    action = {"width": _width(meta.features[ACTION]), "names": dimension_names(meta.features[ACTION])}
+    sizes = {"episodes": int(meta.total_episodes), "frames": int(meta.total_frames)}
+    return {"dataset": name, "refused": None, **sizes, "action": action}
 
 
 def names_against(config: LAFPConfig, features: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

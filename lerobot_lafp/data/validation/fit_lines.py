@@ -75,6 +75,19 @@ def _of_names(names: Mapping[str, Facts], whose: str, told: str | None = None) -
             yield line("names", f"`{key}`: {in_words(dict(each), 'the policy', whose)}")
 
 
+def labels_lines(found: Facts) -> Iterator[str]:
+    """Another dataset that has the actions, beside the dataset's video (``fit_to_labels``)."""
+    yield f"{found['dataset']} as the labels of this dataset's video (lafp train --labels.repo_id)"
+    if found["refused"] is not None:
+        yield line("training", f"REFUSED: {found['refused']}")
+        return
+    names = found["action"]["names"]
+    actions = f"{found['action']['width']}{f': {listed(names)}' if names else ''}"
+    yield line("size", f"{found['episodes']} episodes; {found['frames']:,} frames")
+    yield line("actions", f"{actions}; of this dataset's own none are read")
+    yield line("training", "both can be trained on together: the same rate, observations and names")
+
+
 def robot_lines(found: Facts, policy: str) -> list[str]:
     """A robot against the dataset and the policy (``overview``).
 

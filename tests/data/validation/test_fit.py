@@ -116,6 +116,40 @@ def test_what_differs_is_told(
     assert says in said
 
 
+def test_another_dataset_as_the_labels_of_this_ones_video(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a new policy, and with one that was trained."""
+    video, labels = (write(tmp_path / name, features(), frames()) for name in ("arm", "play"))
+    for options in ([], [f"--policy.path={checkpoint}"]):
+        facts, said = check(capsys, video, f"--labels={labels}", *options)
+        assert f"{labels} as the labels of this dataset's video (lafp train --labels.repo_id)" in said
+        assert "3 episodes; 66 frames" in said
+        assert "actions      3: pan.pos, lift.pos, elbow.pos; of this dataset's own none are read" in said
+        assert "both can be trained on together" in said
+        assert facts["labels_dataset"]["refused"] is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "fps", "says"),
+    [
+        (
+            {"names": ["a", "b", "c"]},
+            10,
+            "training     REFUSED: `observation.state` is pan.pos, lift.pos, elbow.pos in",
+        ),
+        ({}, 20, "training     REFUSED: play has 20 frames per second and arm 10"),
+    ],
+)
+def test_labels_that_do_not_go_with_a_video_are_a_fault(
+    changed: dict[str, Any], fps: int, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = write(tmp_path / "arm", features(), frames())
+    labels = write(tmp_path / "play", features(**changed), frames(), fps=fps)
+    assert main(["check", str(video), f"--labels={labels}"]) == 1
+    assert says in capsys.readouterr().out
+
+
 def test_a_dataset_without_the_camera_and_with_another_task(
     tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

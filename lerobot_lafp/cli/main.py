@@ -23,6 +23,7 @@ from .serve import serve
 from .sim_arm import sim_arm
 from .store import store
 from .train import TrainCommand, train
+from .view import view
 
 _AGAIN = " The same command goes on where this one stopped."
 _RESUME = " Go on with it: add --resume."
@@ -55,6 +56,7 @@ COMMANDS = (
     Command("label", label, _AGAIN),
     Command("train", train, _AGAIN, TrainCommand),
     Command("probe", probe),
+    Command("view", view),
     Command("inspect", inspect),
     Command("card", card, parser=handing_on(*HANDED_TO_EVAL)),
     Command("serve", serve),

@@ -476,12 +476,12 @@ def take_labels_from_another_dataset() -> None:
         if policy.only_stage is Stage.LATENT_POLICY:
             return tuple(None if dataset is None else without_actions(dataset) for dataset in make(cfg))
         of_labels = labels_alone(cfg)
-        labels = open_metadata(of_labels.dataset)
+        labels = open_metadata(of_labels.dataset, "policy.labels")
         if policy.learns_from_labels_alone:
             check_labels(policy, labels)
             logger.info("Stage %s learns from %s (--policy.labels.repo_id) alone.", policy.stage, labels.repo_id)
             return make(of_labels)
-        fit = fit_together(policy, open_metadata(cfg.dataset), labels)
+        fit = fit_together(policy, open_metadata(cfg.dataset, "dataset"), labels)
         both = zip(make(cfg), make(of_labels), strict=True)
         return tuple(
             None if video is None else JoinedDataset(video, own, fit, policy.resize_shape) for video, own in both

@@ -14,8 +14,10 @@ from lerobot.datasets.compute_stats import aggregate_stats
 from lerobot.utils.constants import ACTION, DEFAULT_FEATURES, OBS_PREFIX, OBS_STATE
 
 from ..configuration_lafp import LAFPConfig
+from ..errors import in_one_line
 from ..options.features import camera_shape, encoded_camera, is_depth, is_read, same_picture
 from ..options.names import dimension_names, listed, positions_of
+from .dataset_formats import why_unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -139,15 +141,25 @@ def state_of(config: LAFPConfig) -> str:
     return columns_of(config).get(OBS_STATE, OBS_STATE)
 
 
-def open_metadata(dataset: Any) -> LeRobotDatasetMetadata:
-    """Metadata of what ``--dataset.*`` names, as LeRobot opens it.
+def open_metadata(dataset: Any, option: str) -> LeRobotDatasetMetadata:
+    """Metadata of a dataset, as LeRobot opens it.
+
+    Args:
+        dataset: LeRobot's ``DatasetConfig``.
+        option: What its name and folder are typed as, such as ``dataset``.
 
     Raises:
-        ValueError: There is no such dataset.
+        ValueError: It cannot be read.
     """
-    return LeRobotDatasetMetadata(
-        dataset.repo_id, root=dataset.root, revision=dataset.revision, repo_type=dataset.repo_type
-    )
+    name = dataset.repo_id
+    try:
+        return LeRobotDatasetMetadata(name, dataset.root, dataset.revision, repo_type=dataset.repo_type)
+    except Exception as error:  # the Hub's client, LeRobot and datasets have no common base for what can go wrong
+        raise ValueError(
+            why_unreadable(error, name)
+            or f"Dataset {name} cannot be read ({in_one_line(error)}). Correct --{option}.repo_id, or name its folder "
+            f"with --{option}.root."
+        ) from error
 
 
 # --- Whether they go together --------------------------------------------------------------------------------

@@ -6,9 +6,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from lerobot.configs.default import DatasetConfig
 
 from lerobot_lafp.options.context import TrainingContext
-from lerobot_lafp.training.joined import check_labels, fit_together
+from lerobot_lafp.training import joined as module
+from lerobot_lafp.training.joined import check_labels, fit_together, open_metadata
 
 from ..building import lafp
 from ..conftest import FRONT, STATE, WRIST
@@ -33,6 +35,15 @@ def both(make_meta: Metas) -> tuple[SimpleNamespace, SimpleNamespace]:
     video.features = {FRONT: camera(48, 64), WRIST: camera(32, 32), STATE: numbers("a", "b")}
     labels.features = {**copy.deepcopy(video.features), "observation.force": numbers("f"), ACTION: numbers("x", "y")}
     return video, labels
+
+
+def test_a_dataset_that_there_is_not_is_named_by_its_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: Any, **__: Any) -> None:
+        raise FileNotFoundError("no such repository")
+
+    monkeypatch.setattr(module, "LeRobotDatasetMetadata", unknown)
+    with pytest.raises(ValueError, match=r"me/ply cannot be read \(no such .*--policy\.labels\.repo_id.*labels\.root"):
+        open_metadata(DatasetConfig("me/ply"), "policy.labels")
 
 
 def test_what_both_have_is_read(both: Any) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from ..checkpoint.download import MEND, refuse_missing
 from ..configuration_lafp import LAFPConfig
 from ..errors import UserError, in_one_line
+from ..lerobot_patches import apply
 from ..modeling_lafp import LAFPPolicy
 
 
@@ -20,6 +21,7 @@ def load_policy(checkpoint: str | Path, device: str | None = None) -> LAFPPolicy
     Raises:
         UserError: There is no LAFP checkpoint.
     """
+    apply()  # checkpoints of older formats are read with it
     refuse_missing(checkpoint)
     try:
         config = LAFPConfig.from_pretrained(checkpoint)

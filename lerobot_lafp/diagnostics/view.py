@@ -5,7 +5,6 @@ from pathlib import Path
 
 from ..data.policies import load_policy
 from ..errors import UserError
-from ..lerobot_patches import apply
 from .view_episode import open_episode
 from .view_measures import FEWEST_SAMPLES, measure, summarize
 from .view_panels import Panels
@@ -50,7 +49,6 @@ def view(
         )
     require_rerun()
     _refuse_unwritable(output_dir)
-    apply()  # checkpoints of older formats are read with it
     policy = load_policy(checkpoint, device)
     opened = open_episode(policy.config, policy.normalizer.vector_shapes, repo_id, root, episode)
     found = run_over(policy, opened, num_samples, seed)

@@ -15,7 +15,7 @@ from ..checkpoint.download import refuse_missing
 from ..configuration_lafp import LAFPConfig
 from ..data.validation.soundness import CheckLevel, lines, validate_dataset
 from ..errors import UserError, in_one_line
-from ..lerobot_patches import unread_optimizer_option
+from ..lerobot_patches import apply, unread_optimizer_option
 from ..options.constants import STAGES
 from ..options.groups import Labels
 from .asked import as_option, flat, option_name, with_equal_signs
@@ -58,6 +58,7 @@ def train_stages(arguments: Sequence[str], until: str = STAGES[-1]) -> Path:
     Raises:
         UserError: The arguments do not fit, the folder holds another training, or a training failed.
     """
+    apply()  # checkpoints and runs of older formats are read with it
     plans = _read_plans(arguments)
     start = plans[0].start
     if start is not None and run_state(plans[0].output_dir) is RunState.NEW:

@@ -19,6 +19,7 @@ from lerobot.utils.constants import (
 )
 
 from ..errors import UserError
+from ..lerobot_patches import apply
 from .asked import another_start, as_option, differences, is_built_on, neutral_options, read_command
 from .commands import run_command
 
@@ -167,6 +168,7 @@ def train(output_dir: Path, arguments: Sequence[str], start: Path | None = None)
     Raises:
         UserError: The training failed, or the folder holds something else.
     """
+    apply()  # runs of older formats are read with it
     training = Training(output_dir, arguments, start)
     refuse_other_trainings([training])
     carry_out(training)

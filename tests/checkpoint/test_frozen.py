@@ -4,6 +4,8 @@ python -m tests.checkpoint.test_frozen      # freeze one of the present format, 
 """
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,21 @@ def test_it_acts_as_it_did(number: int) -> None:
     expected = json.loads((folder / "expected.json").read_text())
     actions = act(LAFPPolicy.from_pretrained(folder), expected)
     torch.testing.assert_close(actions, torch.tensor(expected[ACTION]), rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "read",
+    ["data.policies import load_policy as read", "data.validation.fit import read_checkpoint as read"],
+    ids=["load_policy", "read_checkpoint"],
+)
+def test_a_process_that_has_imported_nothing_else_reads_it(read: str) -> None:
+    """`lafp probe`, `label`, `view` and `check` begin with these, before anything of LeRobot's is extended."""
+    program = f"import sys; from lerobot_lafp.{read}; print(read(sys.argv[1]).config.horizon)"
+    folder = FROZEN / "format_1"
+    run = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split()[-1] == str(json.loads((folder / "config.json").read_text())["horizon"])
 
 
 def freeze(folder: Path) -> None:

@@ -19,6 +19,7 @@ from ...checkpoint.download import download, refuse_missing
 from ...checkpoint.inspection import inspect
 from ...configuration_lafp import LAFPConfig
 from ...errors import UserError, in_one_line
+from ...lerobot_patches import apply
 from ...options.features import name_axes
 from ...options.groups import Labels
 from ...options.names import dimension_names
@@ -53,6 +54,7 @@ def read_checkpoint(name: str) -> Checkpoint:
     Raises:
         UserError: There is none, or its configuration cannot be read.
     """
+    apply()  # checkpoints of older formats are read with it
     refuse_missing(name)
     try:
         folder = download(name)

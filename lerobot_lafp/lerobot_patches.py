@@ -43,6 +43,7 @@ from .frames.serving import of_a_training, stored_datasets
 from .options.constants import FROM_LABELS, LATENT_ACTION, LATENT_ACTION_IS_PAD, Stage
 from .options.context import TrainingContext
 from .options.features import is_read, name_axes
+from .training.choices import choose
 from .training.dataset_formats import refuse_other_format
 from .training.joined import check_labels, fit_together, open_metadata
 
@@ -151,6 +152,7 @@ def explain_unreadable_configurations() -> None:
                 config = cast(PreTrainedConfig, read(cls, now, cli_overrides=overrides, **options))
             if isinstance(config, LAFPConfig):
                 _choose_labels_anew(config, overrides)
+                config.decide(word.partition("=")[0].removeprefix("--") for word in overrides)
             return config
         except (FileNotFoundError, HFValidationError, LocalEntryNotFoundError) as error:
             of_hub = error if isinstance(error, (HFValidationError, LocalEntryNotFoundError)) else error.__cause__
@@ -438,6 +440,7 @@ def load_the_frames_that_are_read() -> None:
     @wraps(resolve)
     def resolve_numbers(cfg: Any, ds_meta: Any, *arguments: Any, **options: Any) -> Any:
         if isinstance(cfg, LAFPConfig):
+            choose(cfg, ds_meta)
             cfg.given_latents = {LATENT_ACTION, LATENT_ACTION_IS_PAD} <= set(ds_meta.features)
         found = resolve(cfg, ds_meta, *arguments, **options)
         if not isinstance(cfg, LAFPConfig) or found is None:
@@ -457,6 +460,7 @@ def name_axes_of_cameras() -> None:
     def name_and_make(cfg: Any, ds_meta: Any = None, *arguments: Any, **options: Any) -> Any:
         if isinstance(cfg, LAFPConfig) and ds_meta is not None:
             name_axes(ds_meta.features)
+            choose(cfg, ds_meta)
         return make(cfg, ds_meta, *arguments, **options)
 
     _replace(factory, "make_policy", name_and_make)
@@ -477,6 +481,7 @@ def take_labels_from_another_dataset() -> None:
             return tuple(None if dataset is None else without_actions(dataset) for dataset in make(cfg))
         of_labels = labels_alone(cfg)
         labels = open_metadata(of_labels.dataset, "policy.labels")
+        choose(policy, labels, of_labels=True)
         if policy.learns_from_labels_alone:
             check_labels(policy, labels)
             logger.info("Stage %s learns from %s (--policy.labels.repo_id) alone.", policy.stage, labels.repo_id)

@@ -11,9 +11,13 @@ FACTS = {field.name for field in fields(Facts)}
 
 
 def lafp(**options: Any) -> LAFPConfig:
-    """``lafp(horizon=4, limits__margin=0.2, fps=10.0)``: ``__`` stands for a dot; facts go by their own names."""
+    """``lafp(horizon=4, limits__margin=0.2, fps=10.0)``: ``__`` stands for a dot; facts go by their own names.
+
+    No dataset decides anything of it.
+    """
     own = {name: value for name, value in options.items() if "__" not in name and name not in FACTS}
     config = LAFPConfig(**own)
+    config.facts.undecided = []
     put(config, {name: value for name, value in options.items() if name not in own})
     check(config)
     return config

@@ -21,7 +21,9 @@ def configuration(options: Mapping[str, Any]) -> LAFPConfig:
     given = {**saved, "text_model": None, "task_encoder": "auto"}  # what makes a file one of the old format
     now = migrate_config(given)
     now.pop("type", None)
-    return draccus.decode(LAFPConfig, now)
+    config: LAFPConfig = draccus.decode(LAFPConfig, now)
+    config.facts.undecided = []  # a row is what it says, whatever a dataset would decide
+    return config
 
 
 def put(config: Any, options: Mapping[str, Any]) -> None:

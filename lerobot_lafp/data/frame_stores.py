@@ -12,6 +12,7 @@ from ..frames.building import room_bytes
 from ..frames.dataset import StoredDataset
 from ..frames.serving import with_frame_store
 from ..frames.store import FrameStore, bytes_on_disk, store_root, stores
+from ..training.choices import choose
 from .opening import load_dataset
 from .policies import load_policy
 
@@ -54,6 +55,7 @@ def build(
     config = LAFPConfig(device="cpu", push_to_hub=False) if checkpoint is None else load_policy(checkpoint).config
     config = config.but(frame_store=room, **({} if resize_shape is None else {"resize_shape": _size(resize_shape)}))
     dataset = load_dataset(config, repo_id, root, lambda meta: None)
+    choose(config, dataset.meta)  # the size in which a new policy sees its cameras
     stored = with_frame_store(dataset, config, required=True)
     assert isinstance(stored, StoredDataset)
     if not stored.stores:

@@ -40,7 +40,8 @@ def label_episode(policy: Labeller, blocks: Iterable[Mapping[str, Tensor]]) -> t
     model, config = policy.latent_action_model, policy.config
     assert model is not None
     known = (policy.in_own_terms({key: x.unsqueeze(0) for key, x in block.items()}) for block in blocks)
-    tokens = torch.cat([model.encoder(policy.normalizer(block, stored=True))[0] for block in known])
+    seen = (policy.normalizer(block, stored=True, states=config.vector_shapes) for block in known)
+    tokens = torch.cat([model.encoder(frames)[0] for frames in seen])
     count, offset = len(tokens), config.frame_offset
     frames = torch.arange(count, device=tokens.device)
     later = frames + offset

@@ -86,12 +86,15 @@ class ObservationNormalizer(nn.Module):
         found = dict(self.vectors.items()).get(module_key(key))
         return cast(FixedNormalizer, found) if found is not None else None
 
-    def forward(self, batch: Mapping[str, Tensor], stored: bool = False) -> Observation:
+    def forward(
+        self, batch: Mapping[str, Tensor], stored: bool = False, states: Collection[str] | None = None
+    ) -> Observation:
         """Normalise every known observation of ``batch``; a missing time axis becomes T = 1.
 
         Args:
             batch: Raw observations.
             stored: Whether images may be of ``resize_shape`` already, from a frame store, whatever their aspect.
+            states: The states that are wanted; unset: all, those of the decoder alone among them.
 
         Raises:
             KeyError: A camera or a state that the policy was trained with is not there.
@@ -99,6 +102,8 @@ class ObservationNormalizer(nn.Module):
         """
         out = self.encode(batch, stored)
         for key, shape in self.vector_shapes.items():
+            if states is not None and key not in states:
+                continue
             x = self._take(batch, key, shape).to(self.image_mean.dtype)
             out[key] = rearrange(self.vectors[module_key(key)](x), "b t ... -> b t (...)")
         return out

@@ -10,15 +10,20 @@ from typing import Any, get_type_hints
 from .constants import Stage
 
 
-def option(default: Any = MISSING, *, fixed_by: Stage | None = None, path: bool = False) -> Any:
+def option(
+    default: Any = MISSING, *, fixed_by: Stage | None = None, path: bool = False, otherwise: Any = MISSING
+) -> Any:
     """A field that a person sets.
 
     Args:
         default: Its default.
         fixed_by: The stage whose trained weights depend on it, so that it cannot change afterwards; None: free.
         path: Whether it names a folder, or a repository of the Hub.
+        otherwise: Of an option that the first dataset decides where nobody does (`training/choices.py`): its value
+            until then.
     """
-    return field(default=default, metadata={"kind": "option", "fixed_by": fixed_by, "path": path})
+    metadata = {"kind": "option", "fixed_by": fixed_by, "path": path, "otherwise": otherwise}
+    return field(default=None if otherwise is not MISSING else default, metadata=metadata)
 
 
 def group(kind: type, init: bool = True) -> Any:
@@ -54,6 +59,11 @@ class Named:
     def fixed_by(self) -> Stage | None:
         found: Stage | None = self.field.metadata.get("fixed_by")
         return found
+
+    @property
+    def by_dataset(self) -> bool:
+        """Whether the first dataset decides it where nobody does."""
+        return self.field.metadata.get("otherwise", MISSING) is not MISSING
 
     @property
     def is_path(self) -> bool:

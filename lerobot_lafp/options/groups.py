@@ -141,3 +141,9 @@ class Facts:
 
     motion_weight: float | None = filled_in()
     """``motion.weight``, or what it is where that is unset."""
+
+    undecided: list[str] | None = filled_in()
+    """Options that nobody set and no dataset has decided yet; they stand at what holds for most."""
+
+    chosen: dict[str, str] | None = filled_in()
+    """Options that a dataset decided, each with the reason (`training/choices.py`)."""

@@ -3,7 +3,7 @@
 import copy
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal, Self, cast
@@ -15,6 +15,7 @@ from .checks import check
 from .constants import Stage
 from .context import TrainingContext
 from .features import camera_shape, encoded_camera, is_depth, is_read, same_picture
+from .fields import named_fields
 from .names import dimension_names, listed, positions_of
 from .policy import PolicyOptions
 
@@ -35,12 +36,37 @@ class ObservedOptions(PolicyOptions, PreTrainedConfig):
         #: Whether stage latent_policy is given the latents of each frame, and needs no later frames to infer them: the
         #: dataset has them (``lafp label``), or the frame store. No option, and not saved.
         self.given_latents = False
+        self._fill_in_undecided()
+
+    def _fill_in_undecided(self) -> None:
+        """Give options that the first dataset decides the values that they have until then."""
+        self.facts.undecided = []
+        for each in named_fields(type(self)):
+            if each.by_dataset and getattr(self, each.name) is None:
+                setattr(self, each.name, each.field.metadata["otherwise"])
+                self.facts.undecided.append(each.name)
+        if "num_latents" in self.facts.undecided and self.horizon % self.num_latents:
+            self.num_latents = self.nearest_latents(self.horizon)
+        if "n_action_steps" in self.facts.undecided:
+            self.n_action_steps = max(1, self.horizon // 2)
+
+    @staticmethod
+    def nearest_latents(horizon: int, wanted: int = 4) -> int:
+        """The number of latents nearest to ``wanted`` that divides ``horizon``."""
+        return min((n for n in range(1, horizon + 1) if horizon % n == 0), key=lambda n: abs(n - wanted))
+
+    def decide(self, names: Iterable[str]) -> None:
+        """Options that somebody has set: no dataset decides them any more."""
+        decided = set(names)
+        if self.facts.undecided is not None:
+            self.facts.undecided = [name for name in self.facts.undecided if name not in decided]
 
     def but(self, **options: Any) -> Self:
         """A copy with other options; what was filled in stays."""
         other = copy.deepcopy(self)
         for name, value in options.items():
             setattr(other, name, value)
+        other.decide(options)
         check(other)
         return other
 
@@ -189,12 +215,12 @@ class ObservedOptions(PolicyOptions, PreTrainedConfig):
             self.output_features: dict[str, PolicyFeature] = {
                 ACTION: PolicyFeature(FeatureType.ACTION, (self.facts.action_dim,))
             }
-        if self.stage == "action_decoder":
+        if ACTION in features and self.stage != "latent_policy":
             for key, feature in features.items():
                 is_state = key.startswith("observation.") and feature["dtype"] not in ("image", "video", "string")
                 own_state = key == OBS_STATE and (self.relative_actions or self.decoder_observes == "state")
-                read = self.decoder_observes == "tokens" or own_state
-                if is_state and read and key not in self.input_features:
+                read = self.decoder_observes == "tokens" and self.stage == "action_decoder"
+                if is_state and (read or own_state) and key not in self.input_features:
                     self.input_features[key] = PolicyFeature(FeatureType.STATE, tuple(feature["shape"]))
 
     def match_names(self, features: Mapping[str, Mapping[str, Any]]) -> None:

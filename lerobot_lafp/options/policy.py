@@ -32,14 +32,15 @@ class PolicyOptions:
     """Frames of history, in dataset frames, that the latent policy sees. 2 where one frame hides what the task asks
     for, such as speed; where it does not, a second one may cost success (docs/method.md)."""
 
-    horizon: int = option(16, fixed_by=Stage.LATENT_POLICY)
-    """``H``, actions per chunk, in dataset frames."""
+    horizon: int = option(otherwise=16, fixed_by=Stage.LATENT_POLICY)
+    """``H``, actions per chunk, in dataset frames. Unset: as many as last 1.6 s at the dataset's rate."""
 
-    num_latents: int = option(4, fixed_by=Stage.LATENT_POLICY)
-    """``L``, latent actions per chunk (paper: 1); each covers ``horizon / num_latents`` frames."""
+    num_latents: int = option(otherwise=4, fixed_by=Stage.LATENT_POLICY)
+    """``L``, latent actions per chunk (paper: 1); each covers ``horizon / num_latents`` frames. Unset: 4, or the number
+    nearest to it that divides ``horizon``."""
 
-    n_action_steps: int = option(8)
-    """Actions of a chunk executed before the next is predicted; at most ``horizon``."""
+    n_action_steps: int = option(otherwise=8)
+    """Actions of a chunk executed before the next is predicted; at most ``horizon``. Unset: half of them."""
 
     # --- Labels and actions
     labeled_episodes: list[int] | None = option(None)
@@ -48,8 +49,9 @@ class PolicyOptions:
 
     labels: Labels = group(Labels)
 
-    relative_actions: bool = option(False, fixed_by=Stage.ACTION_DECODER)
-    """Predict actions relative to the present ``observation.state`` (of the joints of their names)."""
+    relative_actions: bool = option(otherwise=False, fixed_by=Stage.ACTION_DECODER)
+    """Predict actions relative to the present ``observation.state`` (of the joints of their names). Unset: where the
+    labelled actions are places of these joints."""
 
     hold_last_frame: bool = option(False)
     """Take the scene to stand still after an episode's last frame, so that the policy also learns from the frames just
@@ -67,7 +69,7 @@ class PolicyOptions:
 
     backbone: Backbone = group(Backbone)
 
-    resize_shape: tuple[int, int] | None = option(None, fixed_by=Stage.LATENT_ACTION)
+    resize_shape: tuple[int, int] | None = option(otherwise=None, fixed_by=Stage.LATENT_ACTION)
     """(height, width) in pixels that images are resized to on the way in, from any size of one aspect. Unset: as they
     are, all of one size."""
 
@@ -146,7 +148,7 @@ class PolicyOptions:
     """``tau ~ U(least, largest)`` of the interpolation; two equal numbers fix it. Ours leaves out the small ones, at
     which one call of the network lands between modes (paper: silent; 0 is our reading of it)."""
 
-    decoder_observes: Literal["nothing", "state", "tokens"] = option("nothing", fixed_by=Stage.ACTION_DECODER)
+    decoder_observes: Literal["nothing", "state", "tokens"] = option(otherwise="nothing", fixed_by=Stage.ACTION_DECODER)
     """What the decoder sees beside latents: ``nothing`` (paper); ``observation.state`` alone, since what a command does
     to a latent depends on where the arm is; or the observation ``tokens``, and states that appear in stage 3, which
     a few demonstrations do not cover."""

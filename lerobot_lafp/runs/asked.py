@@ -51,11 +51,13 @@ class Asked:
 
     Attributes:
         config: What ``train_config.json`` would say, before the dataset fills in the rest.
-        given: The options of the policy that the command or its configuration file names: ``policy.latent_dim``.
+        given: The options that the command or its configuration file names: ``policy.latent_dim``.
+        pipeline: The same as LeRobot reads it.
     """
 
     config: dict[str, Any]
     given: frozenset[str]
+    pipeline: TrainPipelineConfig
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def read_command(arguments: Sequence[str], trained: Mapping[str, Any]) -> Asked:
     words = parser.filter_arg("config_path", words)
     options = {k: v for k, v in (_read_file(file) if file else {}).items() if k not in NEUTRAL}
     policy = options.get("policy") or {}
-    given = {option_name(word) for word in words} | {f"policy.{name}" for name in policy}
+    given = {option_name(word) for word in words} | {*options, *(f"policy.{name}" for name in policy)}
     start = parser.parse_arg("policy.path", words) or policy.get("path")
     with _errors_in_words():
         if start is None:
@@ -139,7 +141,7 @@ def read_command(arguments: Sequence[str], trained: Mapping[str, Any]) -> Asked:
             config.policy = _from_checkpoint(str(start), flags, trained["policy"])
             config.policy.pretrained_path = Path(start)
         encoded = json.loads(json.dumps(draccus.encode(config)))
-    return Asked(encoded, frozenset(given))
+    return Asked(encoded, frozenset(given), config)
 
 
 def _read_file(file: str) -> dict[str, Any]:
@@ -246,6 +248,11 @@ def _differences_of_policy(asked: Asked, then: Mapping[str, Any]) -> Iterator[Di
             values = read(migrated, each.name, _ABSENT), read(now, each.name)
             if migrated != then and each.name in _SETTLED and values[1] in (None, "auto"):
                 continue
+            left = _left_to_the_dataset(then)
+            if left is not None and each.name in (read(now, "facts.undecided") or ()):
+                if each.name not in left:
+                    yield Difference(f"policy.{each.name}", values[0], None)
+                continue
             if (
                 each.is_option
                 and values[0] is not _ABSENT
@@ -256,6 +263,12 @@ def _differences_of_policy(asked: Asked, then: Mapping[str, Any]) -> Iterator[Di
     for name in now.keys() & then.keys() - _NEUTRAL_OF_POLICY - {"pretrained_path"}:
         if f"policy.{name}" in asked.given and now[name] is not None and now[name] != then[name]:
             yield Difference(f"policy.{name}", then[name], now[name])
+
+
+def _left_to_the_dataset(policy: Mapping[str, Any]) -> set[str] | None:
+    """The options of a run that nobody had set; None of one that is older than these."""
+    undecided = read(policy, "facts.undecided")
+    return None if undecided is None else {*undecided, *(read(policy, "facts.chosen") or ())}
 
 
 #: Of an option that a run is older than.

@@ -73,17 +73,18 @@ def read_batch(batch: Mapping[str, Any], config: LAFPConfig, normalizer: Observa
     )
     frames_at = [deltas.index(d) for d in config.boundary_deltas]
     pairs_at = frames_at if len(frames_at) > 1 else []  # latents lie between two frames
-    keys = [*normalizer.camera_shapes, *normalizer.vector_shapes]
+    before_decoder = config.only_stage in (Stage.LATENT_ACTION, Stage.LATENT_POLICY)
+    states = config.vector_shapes if before_decoder else normalizer.vector_shapes
     batch = normalizer.unpacked(batch)
-    observation = normalizer(batch, stored=True)
+    observation = normalizer(batch, stored=True, states=states)
     for key, x in observation.items():
         _check_count(key, x.shape[1], deltas, config.stage)
-    pad = _observation_padding(batch, observation[keys[0]])
+    pad = _observation_padding(batch, next(iter(observation.values())))
     if config.hold_last_frame:
         pad = torch.zeros_like(pad)  # LeRobot repeats the last frame beyond the end
     raw_state = batch.get(OBS_STATE)
-    _check_finite({key: batch[key] for key in normalizer.vector_shapes}, ~pad, batch)
-    _check_statistics({key: observation[key] for key in normalizer.vector_shapes}, ~pad)
+    _check_finite({key: batch[key] for key in states}, ~pad, batch)
+    _check_statistics({key: observation[key] for key in states}, ~pad)
 
     labels = _precomputed_latents(batch, config)
     valid = ~(pad[:, frames_at[1:]] | pad[:, frames_at[:-1]]) if labels is None else labels[1]

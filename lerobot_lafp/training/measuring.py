@@ -112,6 +112,33 @@ def measure_commands(
     return {**found, "min": -found["min"]}
 
 
+def measure_lead(
+    meta: Any, action: str, state: str, joints: Sequence[int], episodes: Sequence[int] | None = None
+) -> Statistics | None:
+    """How far commands are from their joints, beside how much they vary.
+
+    Args:
+        meta: ``dataset.meta``.
+        action: Column of the commands.
+        state: Column of the joints' positions.
+        joints: Column of ``state`` that each command is to.
+        episodes: Those to look at; unset: all.
+
+    Returns:
+        ``lead``, root mean square, and ``std``, each (A,); None where not all tables are here.
+    """
+    rows: list[Numbers] = []
+    for values, _ in _tables(meta, [action, state], episodes):
+        if any(each is None for each in values):
+            return None
+        rows.append(np.stack([values[0], values[1][:, list(joints)]]))
+    both = np.concatenate(rows, axis=1) if rows else np.zeros((2, 0, len(joints)))
+    both = both[:, np.isfinite(both).all(axis=(0, 2))]
+    if not both.shape[1]:
+        return None
+    return {"lead": np.sqrt(((both[0] - both[1]) ** 2).mean(axis=0)), "std": both[0].std(axis=0)}
+
+
 def _tables(
     meta: Any, keys: Sequence[str], episodes: Sequence[int] | None
 ) -> Iterator[tuple[list[Any], NDArray[np.int64]]]:

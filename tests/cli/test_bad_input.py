@@ -36,7 +36,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Data:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--policy.horizon=15"], "`num_latents` (4) must divide `horizon` (15)"),
+        (["--policy.horizon=15", "--policy.num_latents=4"], "`num_latents` (4) must divide `horizon` (15)"),
         (["--policy.labeled_episodes=[]"], "`labeled_episodes` is empty"),
         (["--policy.labeled_episodes=[0,7]"], "`labeled_episodes` names episode 7"),
         (["--policy.num_latents=6", "--policy.horizon=24"], "`horizon` (24 frames) is longer than every episode"),

@@ -123,6 +123,8 @@ def test_what_is_filled_in_outlives_a_config_json(tmp_path: Path, make_config: C
         "text_dim": 8,
         "backbone_config": {"patch_size": 4},
         "motion_weight": 0.3,
+        "undecided": ["relative_actions"],
+        "chosen": {"horizon": "1.6 s"},
     }
     assert set(values) == {field.name for field in dataclasses.fields(groups.Facts)}
     put(config, values)

@@ -12,6 +12,7 @@ from lerobot.utils.constants import ACTION, OBS_STATE
 from ...configuration_lafp import LAFPConfig
 from ...errors import in_one_line
 from ...options.names import numbered
+from ...training.choices import chunk_of
 from ...training.measuring import Statistics, measure_columns
 from .cameras import PICTURES, Seen, evenly
 from .columns import Recorded, facts_of_column, is_text, number_columns, read_columns, wrapped
@@ -124,6 +125,7 @@ def _measure(meta: Any, keys: Sequence[str]) -> dict[str, Statistics]:
 
 def _dataset(meta: Any, recorded: Recorded) -> Facts:
     lengths = [int(n) for n in meta.episodes["length"]]
+    chunk = chunk_of(meta)[0] if lengths else 0
     return {
         "format": str(meta.info.codebase_version),
         "episodes": int(meta.total_episodes),
@@ -133,8 +135,8 @@ def _dataset(meta: Any, recorded: Recorded) -> Facts:
         "robot_type": meta.robot_type,
         "shortest_episode": min(lengths, default=0),
         "longest_episode": max(lengths, default=0),
-        "shorter_than_a_chunk": [i for i, n in enumerate(lengths) if n < LAFPConfig.horizon],
-        "chunk": LAFPConfig.horizon,
+        "shorter_than_a_chunk": [i for i, n in enumerate(lengths) if n < chunk],
+        "chunk": chunk,
     }
 
 

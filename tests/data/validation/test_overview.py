@@ -279,14 +279,14 @@ def test_columns_of_every_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "next.reward: 1 float32, no names: numbered, not read by a policy" in said
 
 
-@pytest.mark.parametrize("lengths", [(1,), (1, 2, 30), (40,)])
+@pytest.mark.parametrize(("lengths", "chunk"), [((1,), 4), ((1, 2, 30), 4), ((12, 40, 40), 16), ((40,), 16)])
 def test_episodes_of_a_frame_and_of_many(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], lengths: tuple[int, ...]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], lengths: tuple[int, ...], chunk: int
 ) -> None:
     features, frame = arm()
     root = write(tmp_path / "arm", {"observation.images.top": camera(), **features}, _filmed(frame), lengths)
     said = said_of(root, capsys)
-    assert ("Shorter than a chunk of 16 frames" in said) is (min(lengths) < 16)
+    assert (f"Shorter than a chunk of {chunk} frames" in said) is (min(lengths) < chunk)
 
 
 def test_without_actions_it_is_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

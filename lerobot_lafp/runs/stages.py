@@ -1,7 +1,7 @@
 """``lafp train``: the three stages in order, each a ``lerobot-train`` run that starts from the one before."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..lerobot_patches import apply, unread_optimizer_option
 from ..options.constants import STAGES
 from ..options.groups import Labels
 from .asked import as_option, flat, option_name, with_equal_signs
+from .budget import budgets
 from .trainings import RunState, Training, carry_out, last_checkpoint, refuse_other_trainings, run_state
 
 #: Options that ``lafp train`` decides itself, or that would leave it without checkpoints -> what to do instead.
@@ -64,6 +65,7 @@ def train_stages(arguments: Sequence[str], until: str = STAGES[-1]) -> Path:
     if start is not None and run_state(plans[0].output_dir) is RunState.NEW:
         refuse_missing(start)
         _refuse_other_policy(start)
+    plans = _with_budgets(plans)
     refuse_other_trainings(list(_trainings(plans)))
     for number, plan in enumerate(plans):
         training = list(_trainings(plans))[number]  # read again, since the stage before has a checkpoint by now
@@ -119,6 +121,21 @@ def _read_plans(arguments: Sequence[str]) -> list[_Plan]:
     _refuse_unread_beside_labels(plans)
     every_word = [word for plan in plans for word in (*_words_of_file(plan.file), *plan.options)]
     return plans[:-1] if _value("policy.decoder_input", every_word) == "action_head" else plans
+
+
+def _with_budgets(plans: Sequence[_Plan]) -> list[_Plan]:
+    """The plans with what the datasets decide of them (`runs/budget.py`)."""
+    commands = [[*_words_of_new(plan), *plan.options] for plan in plans]
+    added = budgets(commands, is_new=plans[0].start is None)
+    return [replace(plan, options=[*words, *plan.options]) for plan, words in zip(plans, added, strict=True)]
+
+
+def _words_of_new(plan: _Plan) -> list[str]:
+    """What a stage's file says, as if the stage started from no checkpoint."""
+    file = {} if plan.file is None else plan.file[1]
+    begins = ("policy.type", "policy.path", "policy.stage", "output_dir")
+    words = [as_option(name, value) for name, value in flat(file) if name not in begins]
+    return ["--policy.type=lafp", f"--policy.stage={plan.stage}", *words]
 
 
 def _of_policy(word: str) -> str:

@@ -1,0 +1,125 @@
+"""How long ``lafp train`` trains where nobody says: steps and batches by the size of the dataset, in one table with
+what the dataset decides of the policy (`training/choices.py`)."""
+
+import copy
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lerobot.configs.train import TrainPipelineConfig
+
+from ..configuration_lafp import LAFPConfig
+from ..lerobot_patches import labels_alone
+from ..options.constants import Stage
+from ..training.choices import Choice, choose
+from ..training.joined import open_metadata
+from .asked import read_command
+
+logger = logging.getLogger(__name__)
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much a stage is trained: each frame so often, within limits.
+
+    Attributes:
+        epochs: How often each frame is drawn.
+        least: Steps of a small dataset.
+        most: Steps of a large one.
+    """
+
+    epochs: float
+    least: int
+    most: int
+
+    def steps(self, frames: int, batch_size: int) -> int:
+        """In round numbers."""
+        wanted = frames * self.epochs / batch_size
+        return int(min(max(100 * round(wanted / 100), self.least), self.most))
+
+
+AMOUNTS = {
+    Stage.LATENT_ACTION: Amount(epochs=6, least=1500, most=20_000),
+    Stage.LATENT_POLICY: Amount(epochs=12, least=3000, most=40_000),
+    Stage.ACTION_DECODER: Amount(epochs=20, least=600, most=5000),
+}
+
+
+def budgets(commands: Sequence[Sequence[str]], is_new: bool) -> list[list[str]]:
+    """Decide what nobody has set, and print it in one table with the reasons.
+
+    Args:
+        commands: Of the stages in order, arguments of ``lerobot-train`` without ``--policy.path``.
+        is_new: Whether the first stage starts from no checkpoint, so that the dataset decides of the policy, too.
+
+    Returns:
+        The options to add to each, ``--steps=3000``; none where a command or its dataset cannot be read.
+    """
+    lines: list[tuple[str, str]] = []
+    added = []
+    for arguments in commands:
+        try:
+            asked = read_command(arguments, {})
+            cfg = asked.pipeline
+            assert isinstance(cfg.policy, LAFPConfig)
+            stage = Stage(cfg.policy.stage)
+            frames = _frames(stage, cfg)
+            if is_new and stage is Stage.LATENT_ACTION:
+                lines += _of_policy(cfg)
+        except Exception as error:  # the Hub's client and LeRobot have no common base; the training says what it is
+            logger.debug("%s cannot be read: %s", " ".join(arguments), error)
+            return [[] for _ in commands]
+        choices = _amount(stage, cfg, asked.given, frames)
+        lines += [(f"--{stage}.{each.name}={each.value}", each.reason) for each in choices]
+        added.append([f"--{each.name}={each.value}" for each in choices])
+    if lines:
+        width = max(len(word) for word, _ in lines)
+        print("\nChosen by the dataset. To choose otherwise, add the option to the command:", flush=True)
+        print("\n".join(f"  {word:<{width}}  {reason}" for word, reason in lines), flush=True)
+    return added
+
+
+def _of_policy(cfg: TrainPipelineConfig) -> list[tuple[str, str]]:
+    """What the dataset decides of the policy: decided in a copy, since the training does it itself."""
+    policy = copy.deepcopy(cfg.policy)
+    found = choose(policy, open_metadata(cfg.dataset, "dataset"))
+    if policy.labels.repo_id is not None:
+        found += choose(policy, open_metadata(labels_alone(cfg).dataset, "policy.labels"), of_labels=True)
+    return [(each.typed, each.reason) for each in found]
+
+
+def _amount(stage: Stage, cfg: TrainPipelineConfig, given: Collection[str], frames: int) -> list[Choice]:
+    """Steps, batch and checkpoints of one stage."""
+    found, batch_size, steps = [], cfg.batch_size, cfg.steps
+    if "batch_size" not in given:
+        batch_size = BATCH
+        found.append(Choice("batch_size", BATCH, "samples a step"))
+    if "steps" not in given:
+        steps = AMOUNTS[stage].steps(frames, batch_size)
+        of = "labelled frames" if stage is Stage.ACTION_DECODER else "frames"
+        often = steps * batch_size / max(1, frames)
+        found.append(Choice("steps", steps, f"{frames:,} {of}, each about {often:.2g} times"))
+    if "save_freq" not in given:
+        found.append(Choice("save_freq", max(1, -(-steps // 4)), "an interrupted run loses a quarter at most"))
+    return found
+
+
+def _frames(stage: Stage, cfg: TrainPipelineConfig) -> int:
+    """Frames that a stage learns from."""
+    policy = cfg.policy
+    assert isinstance(policy, LAFPConfig)
+    count = 0
+    if policy.labels.repo_id is None or stage is not Stage.ACTION_DECODER:
+        labeled = policy.labeled_episodes if stage is Stage.ACTION_DECODER else None
+        count += _count(open_metadata(cfg.dataset, "dataset"), cfg.dataset.episodes if labeled is None else labeled)
+    if policy.labels.repo_id is not None and stage is not Stage.LATENT_POLICY:
+        count += _count(open_metadata(labels_alone(cfg).dataset, "policy.labels"), policy.labels.episodes)
+    return count
+
+
+def _count(meta: Any, episodes: Sequence[int] | None) -> int:
+    lengths = meta.episodes["length"]
+    return int(sum(lengths) if episodes is None else sum(lengths[e] for e in episodes if e < len(lengths)))

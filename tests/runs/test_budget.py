@@ -1,0 +1,106 @@
+"""How long the stages of `lafp train` are trained where nobody says."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lerobot_lafp.options.constants import STAGES
+from lerobot_lafp.runs import stages
+from lerobot_lafp.runs.budget import AMOUNTS, BATCH
+from lerobot_lafp.runs.stages import train_stages
+from lerobot_lafp.runs.trainings import Training
+
+from ..data.datasets import numbers, write
+
+LENGTHS = (40, 60, 50)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three episodes, whose actions are where the joints go."""
+
+    def frame(episode: int, t: int, draw: np.random.Generator) -> dict[str, Any]:
+        state = np.sin(t / 9 + np.arange(2)).astype(np.float32)
+        return {"observation.state": state, "action": state}
+
+    features = {"observation.state": numbers(2, ["pan", "lift"]), "action": numbers(2, ["pan", "lift"])}
+    return write(tmp_path_factory.mktemp("data") / "pick", features, frame, LENGTHS)
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
+    """The runs that would have been started."""
+    runs: list[Training] = []
+    monkeypatch.setattr(stages, "carry_out", runs.append)
+    return runs
+
+
+def words(root: Path, *more: str) -> list[str]:
+    return ["--dataset.repo_id=local/pick", f"--dataset.root={root}", *more]
+
+
+def value(run: Training, name: str) -> int:
+    return int([word for word in run.arguments if word.startswith(f"--{name}=")][-1].partition("=")[2])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@given(frames=st.integers(0, 10**7), more=st.integers(0, 10**6), batch=st.sampled_from([8, 64, 256]))
+def test_more_frames_take_more_steps_within_limits(stage: Any, frames: int, more: int, batch: int) -> None:
+    amount = AMOUNTS[stage]
+    steps = amount.steps(frames, batch)
+    assert amount.least <= steps <= amount.most
+    assert steps <= amount.steps(frames + more, batch)
+    if amount.least < steps < amount.most:
+        assert abs(steps * batch / frames - amount.epochs) <= 51 * batch / frames
+
+
+def test_steps_and_batches_are_chosen_and_said(
+    trained: list[Training], dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_stages(words(dataset, "--policy.labeled_episodes=[1]", f"--output_dir={tmp_path}"))
+    said = capsys.readouterr().out
+    for run, stage in zip(trained, STAGES, strict=True):
+        assert value(run, "steps") == AMOUNTS[stage].least
+        assert value(run, "batch_size") == BATCH
+        assert f"--{stage}.steps={AMOUNTS[stage].least}" in said
+    assert "150 frames" in said
+    assert "60 labelled frames" in said
+    assert "--policy.relative_actions=true" in said
+
+
+def test_what_is_set_by_hand_stays(trained: list[Training], dataset: Path, tmp_path: Path) -> None:
+    own = ["--steps=70", "--latent_policy.steps=80", "--batch_size=5", "--save_freq=9"]
+    train_stages(words(dataset, *own, f"--output_dir={tmp_path}"))
+    assert [value(run, "steps") for run in trained] == [70, 80, 70]
+    assert {value(run, name) for run in trained for name in ("batch_size",)} == {5}
+    assert {value(run, "save_freq") for run in trained} == {9}
+
+
+def test_a_file_sets_them_too(trained: list[Training], dataset: Path, tmp_path: Path) -> None:
+    for number, stage in enumerate(STAGES):
+        (tmp_path / f"{number}_{stage}.yaml").write_text(f"policy: {{type: lafp}}\nsteps: {90 + number}\n")
+    train_stages([str(tmp_path), *words(dataset, f"--output_dir={tmp_path / 'out'}")])
+    assert not any(word.startswith("--steps") for run in trained for word in run.arguments)
+    assert [value(run, "batch_size") for run in trained] == [BATCH] * 3
+
+
+def test_two_datasets_count_where_they_are_read(
+    trained: list[Training], dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = ["--labels.repo_id=local/play", f"--labels.root={dataset}", "--labels.episodes=[0]"]
+    train_stages(words(dataset, *labels, f"--output_dir={tmp_path}"))
+    said = capsys.readouterr().out
+    counts = [line.split()[1] for line in said.splitlines() if ".steps=" in line]
+    assert counts == ["190", "150", "40"]
+
+
+def test_a_dataset_that_cannot_be_opened_is_left_to_the_training(trained: list[Training], tmp_path: Path) -> None:
+    """Its message says more than one of ours would."""
+    missing = ["--dataset.repo_id=local/none", f"--dataset.root={tmp_path / 'none'}"]
+    train_stages([*missing, f"--output_dir={tmp_path}"])
+    assert len(trained) == 3
+    assert not any(word.startswith("--steps") for run in trained for word in run.arguments)

@@ -1,0 +1,342 @@
+"""What video without actions buys on recordings of real robots, offline: against what the person did next.
+
+    python benchmarks/real_video.py --data=FOLDER                              # with g1, droid and cr5_banana in it
+    python benchmarks/real_video.py --data=FOLDER --recordings g1 --draws 0    # some of it; the rest stays
+
+A fifth of the episodes is held out; of the rest a few are labelled and all are video. At every third frame of the
+held-out ones each policy gives 16 chunks. They are scored in units of the actions' deviations, as root mean square over
+the chunk: the *energy score* E|X - y| - E|X - X'| / 2, a proper score for a distribution; the error of their mean; the
+error of the best. Deterministic policies give the same chunk 16 times. A *draw* chooses the episodes and seeds the
+training. What is trained already is not trained again. Each value goes into OUTPUT_DIR
+as one JSON.
+"""
+
+import argparse
+import json
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lerobot.configs import PreTrainedConfig
+from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
+from lerobot.datasets.factory import resolve_delta_timestamps
+from lerobot.policies.factory import make_policy, make_pre_post_processors
+from lerobot.utils.constants import ACTION, OBS_STATE
+from torch import Tensor
+from tqdm import tqdm
+
+import lerobot_policy_lafp  # noqa: F401  (registers the policy)
+from lerobot_lafp.configuration_lafp import LAFPConfig
+from lerobot_lafp.diagnostics.measures import linear_probe
+from lerobot_lafp.frames.serving import with_frame_store
+from lerobot_lafp.modeling_lafp import LAFPPolicy
+from lerobot_lafp.options.constants import STAGES
+from lerobot_lafp.runs.stages import train_stages
+from lerobot_lafp.runs.trainings import last_checkpoint, train
+
+OUTPUT = Path("outputs/benchmarks/real_video")
+SAMPLES, STRIDE = 16, 3
+ROWS = ("lafp", "lafp_states", "flow_few", "latent_bc", "act_few", "hold", "flow_all", "probe")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A dataset of ``--data``.
+
+    Attributes:
+        episodes: How many of its first episodes are used.
+        labeled: Numbers of labelled episodes.
+        angles: Actions that are angles and wrap around.
+        positions: Whether actions are places of the joints of ``observation.state``; else they are velocities.
+    """
+
+    name: str
+    episodes: int
+    labeled: tuple[int, ...]
+    angles: tuple[str, ...] = ()
+    positions: bool = True
+
+    def split(self, draw: int) -> tuple[list[int], list[int]]:
+        """Held-out episodes, and the others in the order in which they are labelled."""
+        order = np.random.default_rng(draw).permutation(self.episodes).tolist()
+        count = round(self.episodes / 5)
+        return sorted(order[:count]), order[count:]
+
+
+RECORDINGS = {
+    each.name: each
+    for each in (
+        Recording("g1", 93, (5, 10, 20)),
+        Recording("droid", 13, (5,), angles=("rx", "ry", "rz")),
+        Recording("cr5_banana", 81, (5, 10, 20), positions=False),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One split of one recording."""
+
+    recording: Recording
+    root: Path
+    draw: int
+    labeled: int
+    output: Path
+    options: tuple[str, ...] = ()
+
+    @property
+    def held_out(self) -> list[int]:
+        return self.recording.split(self.draw)[0]
+
+    @property
+    def pool(self) -> list[int]:
+        return sorted(self.recording.split(self.draw)[1])
+
+    @property
+    def few(self) -> list[int]:
+        return sorted(self.recording.split(self.draw)[1][: self.labeled])
+
+    @property
+    def dataset(self) -> list[str]:
+        return [f"--dataset.repo_id=local/{self.recording.name}", f"--dataset.root={self.root}"]
+
+    @property
+    def common(self) -> list[str]:
+        return [f"--seed={1000 + self.draw}", "--num_workers=0", "--policy.device=cpu", "--policy.push_to_hub=false"]
+
+    @property
+    def video_only(self) -> str:
+        """The cameras: what film without a robot's log has."""
+        features = json.loads((self.root / "meta" / "info.json").read_text())["features"]
+        cameras = [key for key, feature in features.items() if feature["dtype"] in ("video", "image")]
+        return f"--policy.observations=[{','.join(cameras)}]"
+
+
+# --- Rows: case -> checkpoint ------------------------------------------------------------------------------------
+
+
+def train_lafp(case: Case, name: str, *options: str, stage_1: Path | None = None, until: str = STAGES[-1]) -> Path:
+    output = case.output / f"{name}_{case.labeled}"
+    if stage_1 is not None and not (output / STAGES[0]).exists():
+        shutil.copytree(stage_1 / STAGES[0], output / STAGES[0], symlinks=True)
+    episodes = [f"--dataset.episodes={case.pool}", f"--action_decoder.dataset.episodes={case.few}"]
+    labels = [f"--policy.labeled_episodes={case.few}", f"--output_dir={output}"]
+    return train_stages([*case.dataset, *episodes, *labels, *case.common, *options, *case.options], until)
+
+
+def lafp(case: Case) -> Path:
+    return train_lafp(case, "lafp", case.video_only)
+
+
+def lafp_states(case: Case) -> Path:
+    return train_lafp(case, "lafp_states")
+
+
+def latent_bc(case: Case) -> Path:
+    lafp(case)
+    stage_1 = case.output / f"lafp_{case.labeled}"
+    return train_lafp(case, "latent_bc", case.video_only, "--policy.policy_head=bc", stage_1=stage_1)
+
+
+def _flow(case: Case, name: str, episodes: list[int]) -> Path:
+    output = case.output / name
+    words = ["--policy.type=lafp", "--policy.latent_source=actions", f"--dataset.episodes={episodes}"]
+    train(output, [*words, *case.dataset, *case.common, *case.options])
+    return last_checkpoint(output)
+
+
+def flow_few(case: Case) -> Path:
+    return _flow(case, f"flow_few_{case.labeled}", case.few)
+
+
+def flow_all(case: Case) -> Path:
+    return _flow(case, "flow_all", case.pool)
+
+
+def stage_1_alone(case: Case) -> Path:
+    """Stage 1 that sees no label."""
+    return train_lafp(case, "probe", case.video_only, "--policy.label_weight=0", until=STAGES[0])
+
+
+# --- Scores ------------------------------------------------------------------------------------------------------
+
+
+def load(checkpoint: Path, root: Path, name: str) -> Any:
+    config = PreTrainedConfig.from_pretrained(checkpoint)
+    config.pretrained_path = checkpoint
+    if isinstance(config, LAFPConfig):
+        config.limits.enabled = False  # frames stand alone: there is no command before
+    return make_policy(config, ds_meta=LeRobotDatasetMetadata(f"local/{name}", root=root)).eval()
+
+
+def batches(case: Case, config: Any, horizon: int, size: int = 8) -> Iterator[tuple[dict[str, Any], Tensor]]:
+    """Observations of held-out frames, B of them, and what was done next, (B, H, A)."""
+    name = f"local/{case.recording.name}"
+    meta = LeRobotDatasetMetadata(name, root=case.root)
+    deltas = {ACTION: [i / meta.fps for i in range(horizon)]}
+    dataset: Any = LeRobotDataset(name, root=case.root, delta_timestamps=deltas, return_uint8=True)
+    if isinstance(config, LAFPConfig):
+        dataset = with_frame_store(dataset, config)
+    frames = []
+    for episode in case.held_out:
+        first, last = (meta.episodes[f"dataset_{end}_index"][episode] for end in ("from", "to"))
+        frames += range(first, last - horizon + 1, STRIDE)
+    loader = torch.utils.data.DataLoader(torch.utils.data.Subset(dataset, frames), batch_size=size)
+    for batch in tqdm(loader, desc=f"{case.recording.name} {case.draw}", unit="batch", leave=False):
+        yield {k: x for k, x in batch.items() if k.startswith("observation.") or k == "task"}, batch[ACTION]
+
+
+@torch.no_grad()
+def chunks(policy: Any, processors: Any, batch: Mapping[str, Any]) -> Tensor:
+    """(B, S, H, A)."""
+    pre, post = processors
+    rows = len(next(iter(batch.values())))
+    repeated = {
+        k: x.repeat_interleave(SAMPLES, 0) if isinstance(x, Tensor) else [one for one in x for _ in range(SAMPLES)]
+        for k, x in batch.items()
+    }
+    return post(policy.predict_action_chunk(pre(repeated))).unflatten(0, (rows, SAMPLES))
+
+
+def deviations(case: Case) -> tuple[Tensor, Tensor]:
+    """Unit of every action, and which of them wrap around."""
+    dataset = LeRobotDataset(f"local/{case.recording.name}", root=case.root, return_uint8=True)
+    table = dataset.hf_dataset.with_format("numpy")
+    actions = torch.from_numpy(np.stack(table[ACTION][:])).double()
+    used = torch.from_numpy(np.isin(table["episode_index"][:], case.pool))
+    names = dataset.meta.features[ACTION]["names"] or []
+    wraps = torch.tensor([name in case.recording.angles for name in names] or [False] * actions.shape[1])
+    actions = actions[used]
+    mean = actions.mean(dim=0)
+    circular = torch.atan2(actions.sin().mean(dim=0), actions.cos().mean(dim=0))
+    off = difference(actions, torch.where(wraps, circular, mean), wraps)
+    return off.square().mean(dim=0).sqrt(), wraps
+
+
+def difference(a: Tensor, b: Tensor, wraps: Tensor) -> Tensor:
+    off = a - b
+    return torch.where(wraps, torch.atan2(off.sin(), off.cos()), off)
+
+
+def score(samples: Tensor, actual: Tensor, unit: Tensor, wraps: Tensor) -> dict[str, Tensor]:
+    """Of samples (B, S, H, A) for what was done (B, H, A): one value an observation, (B,)."""
+    off = difference(samples.double(), actual.double().unsqueeze(1), wraps) / unit
+    length = off.square().mean(dim=(2, 3)).sqrt()
+    apart = difference(off.unsqueeze(1) * unit, off.unsqueeze(2) * unit, wraps) / unit
+    spread = apart.square().mean(dim=(3, 4)).sqrt().sum(dim=(1, 2)) / (SAMPLES * (SAMPLES - 1))
+    return {
+        "energy": length.mean(dim=1) - spread / 2,
+        "mean": off.mean(dim=1).square().mean(dim=(1, 2)).sqrt(),
+        "best": length.min(dim=1).values,
+    }
+
+
+def evaluate(case: Case, checkpoint: Path) -> dict[str, Any]:
+    policy = load(checkpoint, case.root, case.recording.name)
+    processors = make_pre_post_processors(policy.config, pretrained_path=str(checkpoint))
+    horizon = policy.config.horizon if isinstance(policy, LAFPPolicy) else policy.config.chunk_size
+    unit, wraps = deviations(case)
+    torch.manual_seed(case.draw)
+    found = [
+        score(chunks(policy, processors, batch), actual, unit, wraps)
+        for batch, actual in batches(case, policy.config, horizon)
+    ]
+    out = {key: round(float(torch.cat([each[key] for each in found]).mean()), 4) for key in found[0]}
+    return {**out, "frames": sum(len(each["energy"]) for each in found), "horizon": horizon}
+
+
+@torch.no_grad()
+def probe(case: Case) -> dict[str, Any]:
+    """R^2 on the held-out episodes of a linear map from latents that saw no label to what was done meanwhile."""
+    checkpoint = stage_1_alone(case)
+    policy = load(checkpoint, case.root, case.recording.name)
+    assert isinstance(policy, LAFPPolicy)
+    assert policy.latent_action_model is not None
+    name, k = f"local/{case.recording.name}", policy.config.frame_offset
+    meta = LeRobotDatasetMetadata(name, root=case.root)
+    deltas = resolve_delta_timestamps(policy.config, meta)
+    deltas[ACTION] = [i / meta.fps for i in range(k)]
+    dataset: Any = LeRobotDataset(name, root=case.root, delta_timestamps=deltas, return_uint8=True)
+    dataset = with_frame_store(dataset, policy.config)
+    frames = []
+    for episode in range(case.recording.episodes):
+        first, last = (meta.episodes[f"dataset_{end}_index"][episode] for end in ("from", "to"))
+        frames += range(first, last - k, STRIDE)
+    z, y, e = [], [], []
+    for batch in torch.utils.data.DataLoader(torch.utils.data.Subset(dataset, frames), batch_size=64):
+        seen = policy.normalizer(policy.in_own_terms(batch), stored=True)
+        valid = torch.ones(len(batch[ACTION]), 1, dtype=torch.bool)
+        z.append(policy.latent_action_model.encode(seen, valid).z[:, 0])
+        action = batch[ACTION].mean(dim=1)
+        if case.recording.positions:
+            state = batch[OBS_STATE]
+            state = state[:, 0] if state.ndim == 3 else state
+            wraps = torch.tensor([n in case.recording.angles for n in meta.features[ACTION]["names"]])
+            action = difference(action, state, wraps)
+        y.append(action)
+        e.append(batch["episode_index"].reshape(-1))
+    actions, episodes = torch.cat(y), torch.cat(e)
+    found = linear_probe(torch.cat(z), actions, episodes, held_out=case.held_out)
+    moving = moves(actions, episodes)
+    r2 = [round(x, 3) for x in found.r2]
+    return {
+        "mean_r2": round(float(np.mean([x for x, m in zip(r2, moving, strict=True) if m])), 4),
+        "r2": r2,
+        "moving": moving,
+    }
+
+
+def moves(actions: Tensor, episodes: Tensor) -> list[bool]:
+    """Which dimensions move in most episodes: by over a tenth of their deviation over all of them."""
+    deviation = actions.std(dim=0)
+    each = torch.stack([actions[episodes == e].std(dim=0) for e in episodes.unique()])
+    return (each.median(dim=0).values > deviation / 10).tolist()
+
+
+def hold(case: Case, horizon: int) -> dict[str, Any]:
+    unit, wraps = deviations(case)
+    found = []
+    for batch, actual in batches(case, None, horizon):
+        if case.recording.positions:
+            still = batch[OBS_STATE].unsqueeze(1).expand_as(actual)
+        else:
+            still = torch.zeros_like(actual)
+            still[..., -1] = actual[:, :1, -1]
+        found.append(score(still.unsqueeze(1).expand(-1, SAMPLES, -1, -1), actual, unit, wraps))
+    return {key: round(float(torch.cat([each[key] for each in found]).mean()), 4) for key in found[0]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--recordings", nargs="+", choices=list(RECORDINGS), default=list(RECORDINGS))
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--draws", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--labeled", nargs="+", type=int)
+    parser.add_argument("--output_dir", type=Path, default=OUTPUT)
+    parser.add_argument("--options", default="", help="further options of the trainings, to explore")
+    given = parser.parse_args()
+    for name in given.recordings:
+        recording = RECORDINGS[name]
+        for draw in given.draws:
+            for labeled in given.labeled or recording.labeled:
+                output = given.output_dir / name / f"draw{draw}"
+                case = Case(recording, given.data / name, draw, labeled, output, tuple(shlex.split(given.options)))
+                for row in given.rows:
+                    file = output / f"{row}_{labeled}.json"
+                    if file.is_file():
+                        found = json.loads(file.read_text())
+                    else:
+                        found = probe(case) if row == "probe" else evaluate(case, globals()[row](case))
+                        file.parent.mkdir(parents=True, exist_ok=True)
+                        file.write_text(json.dumps(found))
+                    print(name, draw, labeled, row, found, flush=True)
+
+
+if __name__ == "__main__":
+    main()

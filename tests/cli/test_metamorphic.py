@@ -61,14 +61,15 @@ def test_joints_in_another_order(
     alphabetical = own.permuted({STATE: order, ACTION: order})
     first, second = own.write(tmp_path / "robot"), alphabetical.write(tmp_path / "alphabetical")
 
-    trained = train("trained", first, "--policy.type=lafp", *TINY)
+    absolute = ["--policy.type=lafp", *TINY, "--policy.relative_actions=false"]  # so that it goes where it was shown
+    trained = train("trained", first, *absolute)
     assert_same_weights(*(train(f"more_on_{root.name}", root, goes_on(trained)) for root in (first, second)))
 
     (tmp_path / "sim.json").write_text(json.dumps(CALIBRATION))
     wrong = json.dumps({ACTION: [*names[:4], "yaw.pos", "jaw"]})
     for output, renamed in (
         (trained, None),
-        (train("of_alphabetical", second, "--policy.type=lafp", *TINY), None),
+        (train("of_alphabetical", second, *absolute), None),
         (trained, f"--policy.names={wrong}"),
     ):
         with simulated_time.arm(tmp_path / "arm") as arm:

@@ -7,15 +7,15 @@ A fifth of the episodes is held out; of the rest a few are labelled and all are 
 held-out ones each policy gives 16 chunks. They are scored in units of the actions' deviations, as root mean square over
 the chunk: the *energy score* E|X - y| - E|X - X'| / 2, a proper score for a distribution; the error of their mean; the
 error of the best. Deterministic policies give the same chunk 16 times. A *draw* chooses the episodes and seeds the
-training. What is trained already is not trained again. Each value goes into OUTPUT_DIR
-as one JSON.
+training. What is trained already is not trained again. Each value goes into OUTPUT_DIR as
+one JSON.
 """
 
 import argparse
 import json
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,15 +33,17 @@ from tqdm import tqdm
 import lerobot_policy_lafp  # noqa: F401  (registers the policy)
 from lerobot_lafp.configuration_lafp import LAFPConfig
 from lerobot_lafp.diagnostics.measures import linear_probe
+from lerobot_lafp.diagnostics.view_measures import accuracy
 from lerobot_lafp.frames.serving import with_frame_store
 from lerobot_lafp.modeling_lafp import LAFPPolicy
 from lerobot_lafp.options.constants import STAGES
 from lerobot_lafp.runs.stages import train_stages
 from lerobot_lafp.runs.trainings import last_checkpoint, train
+from lerobot_lafp.training.choices import chunk_of
 
 OUTPUT = Path("outputs/benchmarks/real_video")
 SAMPLES, STRIDE = 16, 3
-ROWS = ("lafp", "lafp_states", "flow_few", "latent_bc", "act_few", "hold", "flow_all", "probe")
+ROWS = ("lafp", "lafp_states", "flow_few", "latent_bc", "hold", "flow_all", "probe")
 
 
 @dataclass(frozen=True)
@@ -182,13 +184,16 @@ def batches(case: Case, config: Any, horizon: int, size: int = 8) -> Iterator[tu
     dataset: Any = LeRobotDataset(name, root=case.root, delta_timestamps=deltas, return_uint8=True)
     if isinstance(config, LAFPConfig):
         dataset = with_frame_store(dataset, config)
-    frames = []
-    for episode in case.held_out:
-        first, last = (meta.episodes[f"dataset_{end}_index"][episode] for end in ("from", "to"))
-        frames += range(first, last - horizon + 1, STRIDE)
+    frames = frames_of(meta, case.held_out, horizon)
     loader = torch.utils.data.DataLoader(torch.utils.data.Subset(dataset, frames), batch_size=size)
     for batch in tqdm(loader, desc=f"{case.recording.name} {case.draw}", unit="batch", leave=False):
         yield {k: x for k, x in batch.items() if k.startswith("observation.") or k == "task"}, batch[ACTION]
+
+
+def frames_of(meta: Any, episodes: Sequence[int], count: int) -> list[int]:
+    """Every third frame of these episodes that has ``count`` from itself on."""
+    ends = ([meta.episodes[f"dataset_{end}_index"][e] for end in ("from", "to")] for e in episodes)
+    return [frame for first, last in ends for frame in range(first, last - count + 1, STRIDE)]
 
 
 @torch.no_grad()
@@ -226,14 +231,12 @@ def difference(a: Tensor, b: Tensor, wraps: Tensor) -> Tensor:
 def score(samples: Tensor, actual: Tensor, unit: Tensor, wraps: Tensor) -> dict[str, Tensor]:
     """Of samples (B, S, H, A) for what was done (B, H, A): one value an observation, (B,)."""
     off = difference(samples.double(), actual.double().unsqueeze(1), wraps) / unit
-    length = off.square().mean(dim=(2, 3)).sqrt()
-    apart = difference(off.unsqueeze(1) * unit, off.unsqueeze(2) * unit, wraps) / unit
-    spread = apart.square().mean(dim=(3, 4)).sqrt().sum(dim=(1, 2)) / (SAMPLES * (SAMPLES - 1))
-    return {
-        "energy": length.mean(dim=1) - spread / 2,
-        "mean": off.mean(dim=1).square().mean(dim=(1, 2)).sqrt(),
-        "best": length.min(dim=1).values,
-    }
+    found = accuracy(off, torch.zeros_like(off[:, 0]), torch.ones(off[:, 0].shape[:2], dtype=torch.bool))
+    return {"energy": found.energy_score, "mean": found.mean, "best": found.best}
+
+
+def averages(found: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
+    return {key: round(float(torch.cat([each[key] for each in found]).mean()), 4) for key in found[0]}
 
 
 def evaluate(case: Case, checkpoint: Path) -> dict[str, Any]:
@@ -246,8 +249,7 @@ def evaluate(case: Case, checkpoint: Path) -> dict[str, Any]:
         score(chunks(policy, processors, batch), actual, unit, wraps)
         for batch, actual in batches(case, policy.config, horizon)
     ]
-    out = {key: round(float(torch.cat([each[key] for each in found]).mean()), 4) for key in found[0]}
-    return {**out, "frames": sum(len(each["energy"]) for each in found), "horizon": horizon}
+    return {**averages(found), "frames": sum(len(each["energy"]) for each in found), "horizon": horizon}
 
 
 @torch.no_grad()
@@ -263,10 +265,7 @@ def probe(case: Case) -> dict[str, Any]:
     deltas[ACTION] = [i / meta.fps for i in range(k)]
     dataset: Any = LeRobotDataset(name, root=case.root, delta_timestamps=deltas, return_uint8=True)
     dataset = with_frame_store(dataset, policy.config)
-    frames = []
-    for episode in range(case.recording.episodes):
-        first, last = (meta.episodes[f"dataset_{end}_index"][episode] for end in ("from", "to"))
-        frames += range(first, last - k, STRIDE)
+    frames = frames_of(meta, range(case.recording.episodes), k + 1)
     z, y, e = [], [], []
     for batch in torch.utils.data.DataLoader(torch.utils.data.Subset(dataset, frames), batch_size=64):
         seen = policy.normalizer(policy.in_own_terms(batch), stored=True)
@@ -298,7 +297,9 @@ def moves(actions: Tensor, episodes: Tensor) -> list[bool]:
     return (each.median(dim=0).values > deviation / 10).tolist()
 
 
-def hold(case: Case, horizon: int) -> dict[str, Any]:
+def hold(case: Case) -> dict[str, Any]:
+    """To stay where the joints are; of velocities not to move, with the gripper as it is."""
+    horizon, _ = chunk_of(LeRobotDatasetMetadata(f"local/{case.recording.name}", root=case.root))
     unit, wraps = deviations(case)
     found = []
     for batch, actual in batches(case, None, horizon):
@@ -308,7 +309,11 @@ def hold(case: Case, horizon: int) -> dict[str, Any]:
             still = torch.zeros_like(actual)
             still[..., -1] = actual[:, :1, -1]
         found.append(score(still.unsqueeze(1).expand(-1, SAMPLES, -1, -1), actual, unit, wraps))
-    return {key: round(float(torch.cat([each[key] for each in found]).mean()), 4) for key in found[0]}
+    return {**averages(found), "horizon": horizon}
+
+
+#: What is scored without a training of its own kind.
+MEASURES = {"probe": probe, "hold": hold}
 
 
 def main() -> None:
@@ -332,7 +337,7 @@ def main() -> None:
                     if file.is_file():
                         found = json.loads(file.read_text())
                     else:
-                        found = probe(case) if row == "probe" else evaluate(case, globals()[row](case))
+                        found = MEASURES[row](case) if row in MEASURES else evaluate(case, globals()[row](case))
                         file.parent.mkdir(parents=True, exist_ok=True)
                         file.write_text(json.dumps(found))
                     print(name, draw, labeled, row, found, flush=True)

@@ -60,15 +60,16 @@ def budgets(commands: Sequence[Sequence[str]], is_new: bool) -> list[list[str]]:
     """
     lines: list[tuple[str, str]] = []
     added = []
+    datasets = _Datasets()
     for arguments in commands:
         try:
             asked = read_command(arguments, {})
             cfg = asked.pipeline
             assert isinstance(cfg.policy, LAFPConfig)
             stage = Stage(cfg.policy.stage)
-            frames = _frames(stage, cfg)
+            frames = _frames(stage, cfg, datasets)
             if is_new and stage is Stage.LATENT_ACTION:
-                lines += _of_policy(cfg)
+                lines += _of_policy(cfg, datasets)
         except Exception as error:  # the Hub's client and LeRobot have no common base; the training says what it is
             logger.debug("%s cannot be read: %s", " ".join(arguments), error)
             return [[] for _ in commands]
@@ -82,12 +83,33 @@ def budgets(commands: Sequence[Sequence[str]], is_new: bool) -> list[list[str]]:
     return added
 
 
-def _of_policy(cfg: TrainPipelineConfig) -> list[tuple[str, str]]:
+class _Datasets:
+    """Metadata of the datasets of a training, each opened once: that asks the Hub, and reads tables."""
+
+    def __init__(self) -> None:
+        self._opened: dict[tuple[Any, ...], Any] = {}
+
+    def video(self, cfg: TrainPipelineConfig) -> Any:
+        """Of ``--dataset.*``."""
+        return self._open(cfg.dataset, "dataset")
+
+    def labels(self, cfg: TrainPipelineConfig) -> Any:
+        """Of ``--policy.labels.*``."""
+        return self._open(labels_alone(cfg).dataset, "policy.labels")
+
+    def _open(self, dataset: Any, option: str) -> Any:
+        key = (dataset.repo_id, dataset.root, dataset.revision)
+        if key not in self._opened:
+            self._opened[key] = open_metadata(dataset, option)
+        return self._opened[key]
+
+
+def _of_policy(cfg: TrainPipelineConfig, datasets: _Datasets) -> list[tuple[str, str]]:
     """What the dataset decides of the policy: decided in a copy, since the training does it itself."""
     policy = copy.deepcopy(cfg.policy)
-    found = choose(policy, open_metadata(cfg.dataset, "dataset"))
+    found = choose(policy, datasets.video(cfg))
     if policy.labels.repo_id is not None:
-        found += choose(policy, open_metadata(labels_alone(cfg).dataset, "policy.labels"), of_labels=True)
+        found += choose(policy, datasets.labels(cfg), of_labels=True)
     return [(each.typed, each.reason) for each in found]
 
 
@@ -107,16 +129,16 @@ def _amount(stage: Stage, cfg: TrainPipelineConfig, given: Collection[str], fram
     return found
 
 
-def _frames(stage: Stage, cfg: TrainPipelineConfig) -> int:
+def _frames(stage: Stage, cfg: TrainPipelineConfig, datasets: _Datasets) -> int:
     """Frames that a stage learns from."""
     policy = cfg.policy
     assert isinstance(policy, LAFPConfig)
     count = 0
     if policy.labels.repo_id is None or stage is not Stage.ACTION_DECODER:
         labeled = policy.labeled_episodes if stage is Stage.ACTION_DECODER else None
-        count += _count(open_metadata(cfg.dataset, "dataset"), cfg.dataset.episodes if labeled is None else labeled)
+        count += _count(datasets.video(cfg), cfg.dataset.episodes if labeled is None else labeled)
     if policy.labels.repo_id is not None and stage is not Stage.LATENT_POLICY:
-        count += _count(open_metadata(labels_alone(cfg).dataset, "policy.labels"), policy.labels.episodes)
+        count += _count(datasets.labels(cfg), policy.labels.episodes)
     return count
 
 

@@ -140,9 +140,11 @@ def _camera(config: LAFPConfig, meta: Any) -> list[Choice]:
 
 def _actions(config: LAFPConfig, meta: Any) -> list[Choice]:
     """Whether actions are places of the joints, and are told from where these are."""
-    features = meta.features
+    features, undecided = meta.features, config.facts.undecided or ()
     if ACTION not in features or config.stage == "latent_policy":
         return []
+    if not {"relative_actions", "decoder_observes"} & set(undecided):
+        return []  # the tables need not be read
     episodes = config.labels.episodes if config.labels.repo_id is not None else config.labeled_episodes
     nearby = None if (joints := _joints(features)) is None else measure_lead(meta, ACTION, OBS_STATE, joints, episodes)
     if nearby is None:

@@ -1,5 +1,6 @@
 """How long the stages of `lafp train` are trained where nobody says."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lerobot_lafp.options.constants import STAGES
-from lerobot_lafp.runs import stages
+from lerobot_lafp.runs import budget, stages
 from lerobot_lafp.runs.budget import AMOUNTS, BATCH
 from lerobot_lafp.runs.stages import train_stages
 from lerobot_lafp.runs.trainings import Training
+from lerobot_lafp.training import joined
 
 from ..data.datasets import numbers, write
 
@@ -76,7 +78,7 @@ def test_what_is_set_by_hand_stays(trained: list[Training], dataset: Path, tmp_p
     own = ["--steps=70", "--latent_policy.steps=80", "--batch_size=5", "--save_freq=9"]
     train_stages(words(dataset, *own, f"--output_dir={tmp_path}"))
     assert [value(run, "steps") for run in trained] == [70, 80, 70]
-    assert {value(run, name) for run in trained for name in ("batch_size",)} == {5}
+    assert {value(run, "batch_size") for run in trained} == {5}
     assert {value(run, "save_freq") for run in trained} == {9}
 
 
@@ -96,6 +98,21 @@ def test_two_datasets_count_where_they_are_read(
     said = capsys.readouterr().out
     counts = [line.split()[1] for line in said.splitlines() if ".steps=" in line]
     assert counts == ["190", "150", "40"]
+
+
+def test_each_dataset_is_opened_once(
+    trained: list[Training], dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def open_metadata(of: Any, option: str) -> Any:
+        opened.append(option)
+        return joined.open_metadata(of, option)
+
+    monkeypatch.setattr(budget, "open_metadata", open_metadata)
+    play = shutil.copytree(dataset, tmp_path / "play")
+    train_stages(words(dataset, "--labels.repo_id=local/play", f"--labels.root={play}", f"--output_dir={tmp_path}"))
+    assert opened == ["dataset", "policy.labels"]
 
 
 def test_a_dataset_that_cannot_be_opened_is_left_to_the_training(trained: list[Training], tmp_path: Path) -> None:

@@ -17,9 +17,6 @@ from lerobot_lafp.diagnostics import Collected, collect, dataset_batches, diagno
 from lerobot_lafp.diagnostics.collect import TAUS
 from lerobot_lafp.simulators.two_way.demonstrator import write_demonstrations
 
-from ..building import lafp
-from ..conftest import TINY
-
 IMAGE = {OBS_IMAGE: PolicyFeature(FeatureType.VISUAL, (3, 32, 32))}
 STATE = {OBS_STATE: PolicyFeature(FeatureType.STATE, (2,))}
 NUM_EPISODES = 7
@@ -39,23 +36,6 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "video"
     write_demonstrations(root, 3, num_labeled=0)
     return root
-
-
-@pytest.fixture
-def make_checkpoint(
-    make_batch: Callable[..., dict[str, Any]], train: Callable[..., list[float]], tmp_path: Path
-) -> Callable[..., Path]:
-    """``make_checkpoint(features, steps=1, actions=True, **options)``: a policy after ``steps`` of training, saved."""
-
-    def build(features: dict[str, PolicyFeature], steps: int = 1, actions: bool = True, **options: Any) -> Path:
-        outputs = {ACTION: PolicyFeature(FeatureType.ACTION, (2,))} if actions else {}
-        config = lafp(input_features=features, output_features=outputs, **{**TINY, **options})
-        policy = LAFPPolicy(config)
-        train(policy, make_batch(config, size=12, actions=actions), steps=steps)
-        policy.save_pretrained(tmp_path / "checkpoint")
-        return tmp_path / "checkpoint"
-
-    return build
 
 
 def command(checkpoint: Path, root: Path, output: Path, *more: str) -> list[str]:

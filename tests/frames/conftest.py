@@ -1,14 +1,16 @@
 """A folder for stores of each test's own, and datasets of every kind of camera."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
 from lerobot.datasets.factory import resolve_delta_timestamps
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lerobot_lafp import LAFPConfig
 from lerobot_lafp.frames import store
@@ -81,3 +83,36 @@ def opened(root: Path, config: LAFPConfig, repo_id: str = "local/it", **options:
     """A dataset as ``lerobot-train`` opens it for ``config``."""
     deltas = resolve_delta_timestamps(config, LeRobotDatasetMetadata(repo_id, root=root))
     return LeRobotDataset(repo_id, root=root, delta_timestamps=deltas, return_uint8=True, **options)
+
+
+def as_the_training_sees_it(x: Tensor) -> Tensor:
+    """What ``lerobot-train`` makes of pictures that are bytes."""
+    return x.float() / 255.0 if x.dtype == torch.uint8 else x
+
+
+def assert_same(
+    found: Sequence[dict[str, Any]],
+    expected: Sequence[dict[str, Any]],
+    unread: Sequence[str] = (),
+    levels: float = 0.0,
+) -> None:
+    """Batches that are equal to the bit.
+
+    Args:
+        found: Some.
+        expected: And others.
+        unread: Columns that only ``expected`` has.
+        levels: Of 255, by which pictures may differ.
+    """
+    left_out = {*unread, *(f"{key}_is_pad" for key in unread)}
+    assert len(found) == len(expected) > 1
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine.keys() == theirs.keys() - left_out
+        for key, x in mine.items():
+            if not isinstance(x, Tensor):
+                assert x == theirs[key], key
+                continue
+            own, its = as_the_training_sees_it(x), as_the_training_sees_it(theirs[key])
+            assert own.dtype == its.dtype, key
+            atol = levels / 255 if "images" in key else 0
+            torch.testing.assert_close(own, its, rtol=0, atol=atol, equal_nan=True, msg=key)

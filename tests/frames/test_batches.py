@@ -1,7 +1,7 @@
 """Batches of a frame store are those of LeRobot's loader: every one, in order, to the bit."""
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from lerobot_lafp.options.constants import STAGES
 from lerobot_lafp.simulators.two_way.demonstrator import write_demonstrations
 
 from ..building import lafp
-from .conftest import SHARED, opened
+from .conftest import SHARED, as_the_training_sees_it, assert_same, opened
 
 MakeDataset = Callable[..., Path]
 FRONT = "observation.images.front"
@@ -41,27 +41,6 @@ def batches(dataset: LeRobotDataset, config: LAFPConfig, batch_size: int = 8, **
     )
     torch.manual_seed(5)  # of image transforms
     return list(DataLoader(dataset, batch_size=batch_size, sampler=sampler, **options))
-
-
-def as_the_training_sees_it(x: Tensor) -> Tensor:
-    """What ``lerobot-train`` makes of pictures that are bytes."""
-    return x.float() / 255.0 if x.dtype == torch.uint8 else x
-
-
-def assert_same(
-    found: Sequence[dict[str, Any]], expected: Sequence[dict[str, Any]], unread: Sequence[str] = ()
-) -> None:
-    left_out = {*unread, *(f"{key}_is_pad" for key in unread)}
-    assert len(found) == len(expected) > 1
-    for mine, theirs in zip(found, expected, strict=True):
-        assert mine.keys() == theirs.keys() - left_out
-        for key, x in mine.items():
-            if not isinstance(x, Tensor):
-                assert x == theirs[key], key
-                continue
-            own, its = as_the_training_sees_it(x), as_the_training_sees_it(theirs[key])
-            assert own.dtype == its.dtype, key
-            torch.testing.assert_close(own, its, rtol=0, atol=0, equal_nan=True)  # to the bit
 
 
 def both(root: Path, config: LAFPConfig, repo_id: str = "local/it", **options: Any) -> tuple[Any, Any]:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from lerobot.transforms import ImageTransforms, ImageTransformsConfig
 from lerobot.utils.constants import ACTION, OBS_STATE
-from torch import Tensor
 
 from lerobot_lafp import LAFPConfig
 from lerobot_lafp.frames.joined import JoinedDataset
@@ -19,8 +18,8 @@ from lerobot_lafp.training.joined import fit_together
 
 from ..building import lafp
 from ..two_datasets import batches
-from .conftest import opened
-from .test_batches import TINY, as_the_training_sees_it
+from .conftest import as_the_training_sees_it, assert_same, opened
+from .test_batches import TINY
 
 MakeDataset = Callable[..., Path]
 FRONT = "observation.images.front"
@@ -31,21 +30,6 @@ def joined(video: Path, labels: Path, config: LAFPConfig, store: bool = True, **
     fit = fit_together(config, *(part.meta for part in parts))
     dataset = JoinedDataset(parts[0], parts[1], fit, config.resize_shape)
     return of_a_training([dataset], config)[0] if store else dataset
-
-
-def assert_same(found: list[dict[str, Any]], expected: list[dict[str, Any]], levels: float = 0.0) -> None:
-    """``levels``: of 255, by which pictures may differ."""
-    assert len(found) == len(expected) > 1
-    for mine, theirs in zip(found, expected, strict=True):
-        assert mine.keys() == theirs.keys()
-        for key, x in mine.items():
-            if not isinstance(x, Tensor):
-                assert x == theirs[key], key
-                continue
-            own, its = as_the_training_sees_it(x), as_the_training_sees_it(theirs[key])
-            assert own.dtype == its.dtype, key
-            atol = levels / 255 if "images" in key else 0
-            torch.testing.assert_close(own.float(), its.float(), rtol=0, atol=atol, equal_nan=True, msg=key)
 
 
 @pytest.mark.parametrize("kinds", [(False, False), (True, True), (False, True), (True, False)], ids=str)

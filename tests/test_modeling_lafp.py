@@ -950,7 +950,7 @@ def test_images_are_shifted_only_where_the_policy_trains_on_them(
     batch = make_batch(policy.config)
     policy.train()
     policy.forward(batch)
-    assert shifts == ([2] if stage in ("joint", "latent_policy") else [])
+    assert shifts == [2] * {"joint": 2, "action_decoder": 0}.get(stage, 1)  # stage 1's frames, and the policy's
     shifts.clear()
     policy.eval()
     policy.forward(batch)

@@ -18,7 +18,7 @@ from ..options.constants import Stage
 from ..options.fields import read
 from .download import refuse_missing
 from .evaluation import mean_ci95, read_evaluation
-from .facts import limit_lines, lines
+from .facts import chosen_lines, limit_lines, lines
 from .files import TRAIN_CONFIG
 from .history import commands, runs_before
 from .inspection import inspect
@@ -220,6 +220,9 @@ def _training(facts: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], datas
         "seed": train_config.get("seed"),
     }
     yield from _table({key: value for key, value in rows.items() if value is not None})
+    if chosen := chosen_lines(facts):
+        yield "Options that nobody set were chosen by the dataset:\n"
+        yield "\n".join(f"- {line}" for line in chosen) + "\n"
     if "stage" not in policy:
         return
     roots = "`--dataset.root`" + (" and `--policy.labels.root`" if labels.get("repo_id") else "")

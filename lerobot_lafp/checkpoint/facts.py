@@ -51,6 +51,8 @@ class _Configuration:
     tasks: list[str] | None
     license: str | None
     limits: Mapping[str, Any]
+    #: Options that a dataset decided -> (value, reason).
+    chosen: dict[str, tuple[Any, str]]
 
     @classmethod
     def of(cls, saved: Mapping[str, Any]) -> "_Configuration":
@@ -84,6 +86,7 @@ class _Configuration:
             tasks=facts["tasks"],
             license=saved.get("license"),
             limits=saved["limits"],
+            chosen={name: (saved[name], reason) for name, reason in (facts["chosen"] or {}).items() if name in saved},
         )
 
 
@@ -125,6 +128,7 @@ def facts_of_config(saved: Mapping[str, Any]) -> dict[str, Any]:
         "labels_episodes": None if config.labels["episodes"] is None else len(config.labels["episodes"]),
         "tasks": config.tasks,
         "license": config.license,
+        "chosen": {name: {"value": value, "reason": why} for name, (value, why) in config.chosen.items()},
     }
 
 
@@ -246,6 +250,11 @@ def statistics_lines(facts: Mapping[str, Any]) -> list[str]:
         for key, of in facts.get("statistics", {}).items()
     }
     return [f"{key}: {', '.join(each[:8])}{', ..' if len(each) > 8 else ''}" for key, each in numbers.items()]
+
+
+def chosen_lines(facts: Mapping[str, Any]) -> list[str]:
+    """Options that nobody set and the dataset decided, in words, a line an option."""
+    return [f"{name} {of['value']}: {of['reason']}" for name, of in facts.get("chosen", {}).items()]
 
 
 def limit_lines(facts: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from ..options.constants import CHECKPOINT_FORMAT, STAGES
 from ..options.migration import format_of, migrate_config
 from ..options.policy import PolicyOptions
 from .download import download, refuse_missing
-from .facts import facts_of_config, facts_of_tensors, limit_lines, lines, statistics_lines
+from .facts import chosen_lines, facts_of_config, facts_of_tensors, limit_lines, lines, statistics_lines
 from .files import TYPE
 from .integrity import migrate, options_changed, read_config, refuse_altered
 from .processors import faults_of_processors
@@ -69,7 +69,8 @@ class Inspection:
             made = ", ".join(f"{package} {version}" for package, version in (facts["made_with"] or {}).items())
             yield _line("format", f"{facts['format']}{f', made with {made}' if made else ''}")
         yield from (_line(*each) for each in lines(facts).items())
-        for name, several in {"mean (std)": statistics_lines(facts), "limits": limit_lines(facts)}.items():
+        blocks = {"mean (std)": statistics_lines, "limits": limit_lines, "by dataset": chosen_lines}
+        for name, several in ((name, of(facts)) for name, of in blocks.items()):
             yield from (_line("" if i else name, line) for i, line in enumerate(several))
         if facts.get("options_changed"):
             yield _line("options", "changed since it was saved")

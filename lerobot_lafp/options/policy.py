@@ -73,9 +73,10 @@ class PolicyOptions:
     """(height, width) in pixels that images are resized to on the way in, from any size of one aspect. Unset: as they
     are, all of one size."""
 
-    random_shift: int = option(0)
+    random_shift: int = option(otherwise=0)
     """Pixels by which the images that the policy sees are shifted at random in each direction, all frames of a sample
-    alike, while it trains (DrQ); what comes into view repeats the edge. 0: off."""
+    alike, while it trains (DrQ); what comes into view repeats the edge. 0: off. Unset: a sixteenth of their longest
+    side."""
 
     token_dim: int = option(128, fixed_by=Stage.LATENT_ACTION)
     """Width of an observation token."""

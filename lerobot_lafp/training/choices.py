@@ -26,6 +26,8 @@ CHUNK_S = 1.6
 LATENTS = 4
 #: Longest side, in pixels, of the images that a policy sees.
 LONGEST_SIDE = 96
+#: How far images are shifted at random, in shares of their longest side.
+SHIFT = 1 / 16
 #: Actions are places of joints if most are within this share of their own deviation of where the joint is.
 NEAR = 0.7
 
@@ -119,7 +121,7 @@ def chunk_of(meta: Any, latents: int = LATENTS) -> tuple[int, bool]:
 
 
 def _camera(config: LAFPConfig, meta: Any) -> list[Choice]:
-    """At which size cameras are seen."""
+    """At which size cameras are seen, and by how much they are shifted while a policy trains."""
     renamed = {} if config.context is None else config.context.rename_map
     shapes = [
         camera_shape(feature)
@@ -127,15 +129,20 @@ def _camera(config: LAFPConfig, meta: Any) -> list[Choice]:
         if feature["dtype"] in ("image", "video")
         and (config.observations is None or renamed.get(key, key) in config.observations)
     ]
-    if config.backbone.encoder in ("resnet18", "vit") or not shapes:
+    if not shapes or config.backbone.encoder == "vit":
         return []
+    found = []
     height, width = max((shape[1:] for shape in shapes), key=prod)
     scale = LONGEST_SIDE / max(height, width)
-    if scale >= 1:
-        return []
-    size = (8 * max(1, round(height * scale / 8)), 8 * max(1, round(width * scale / 8)))
-    reason = f"cameras of {width} x {height} pixels, smaller: it is the encoder that takes the time"
-    return [Choice("resize_shape", size, reason)]
+    undecided = config.facts.undecided or ()
+    seen = config.resize_shape or (height, width)
+    if "resize_shape" in undecided and scale < 1 and config.backbone.encoder != "resnet18":
+        seen = (8 * max(1, round(height * scale / 8)), 8 * max(1, round(width * scale / 8)))
+        reason = f"cameras of {width} x {height} pixels, smaller: it is the encoder that takes the time"
+        found.append(Choice("resize_shape", seen, reason))
+    shift = max(1, round(max(seen) * SHIFT))
+    found.append(Choice("random_shift", shift, "a policy that never sees the same image twice learns fewer by heart"))
+    return found
 
 
 def _actions(config: LAFPConfig, meta: Any) -> list[Choice]:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ..configuration_lafp import LAFPConfig
 from ..model.distributed import sum_while_training
 from ..model.latent_policy import LatentPolicy
 from ..model.layers import mean_over_valid
@@ -39,23 +40,28 @@ def losses(stages: Stages, data: TrainingBatch) -> dict[str, Tensor]:
     return found
 
 
+def _shifted(config: LAFPConfig, observation: Observation) -> Observation:
+    """``observation``, its images shifted by ``random_shift``."""
+    if not config.random_shift:
+        return observation
+    cameras = {key: shift_at_random(observation[key], config.random_shift) for key in config.camera_shapes}
+    return {**observation, **cameras}
+
+
 def _observe_shifted(stages: Stages, policy: LatentPolicy, history: Observation) -> Tensor:
-    """Tokens (B, T, N, D) that ``policy``, if it is in training, makes of images shifted by ``random_shift``."""
-    config = stages.config
-    if policy.training and config.random_shift:
-        cameras = {key: shift_at_random(history[key], config.random_shift) for key in config.camera_shapes}
-        history = {**history, **cameras}
-    return policy.observe(history)
+    """Tokens (B, T, N, D) that ``policy`` makes of images, which are shifted if it is in training."""
+    return policy.observe(_shifted(stages.config, history) if policy.training else history)
 
 
 def _of_latent_actions(stages: Stages, data: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
     """Stage 1. Returns the normalised latents, cut from the graph, and the losses."""
     model, config = stages.latent_action_model, stages.config
     assert model is not None
-    latents = model.encode(data.frames, data.valid)
+    frames = _shifted(config, data.frames) if model.training else data.frames
+    latents = model.encode(frames, data.valid)
     if model.training:
         model.statistics.update(latents.z[data.valid].detach())
-    found = {"reconstruction_loss": model.reconstruction_loss(data.frames, latents, data.valid)}
+    found = {"reconstruction_loss": model.reconstruction_loss(frames, latents, data.valid)}
     if config.bottleneck == "vq":
         found["vq_loss"] = latents.bottleneck_loss.expand(data.valid.shape[0])
     if model.action_head is not None and config.label_weight:
@@ -63,7 +69,7 @@ def _of_latent_actions(stages: Stages, data: TrainingBatch) -> tuple[Tensor, dic
         found["label_loss"] = config.label_weight * model.action_loss(latents.z, actions, labeled)
     if model.motion_head is not None:
         assert config.facts.motion_weight is not None
-        found["motion_loss"] = config.facts.motion_weight * model.motion_head.loss(latents.z, data.frames, data.valid)
+        found["motion_loss"] = config.facts.motion_weight * model.motion_head.loss(latents.z, frames, data.valid)
     return model.normalize(latents.z, data.valid), found
 
 

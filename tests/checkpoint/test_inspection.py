@@ -60,6 +60,19 @@ def test_a_sound_checkpoint_is_described(
     assert told["limits"] == as_told(policy)
 
 
+def test_what_the_dataset_chose_is_told_with_its_reason(
+    trained: Callable[..., LAFPPolicy], save: Callable[[LAFPPolicy], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = trained("latent_action", FRONT)
+    policy.config.facts.chosen = {"num_latents": "each covers 0.2 s"}
+    folder = save(policy)
+    lafp(["inspect", str(folder)])
+    assert f"by dataset num_latents {policy.config.num_latents}: each covers 0.2 s\n" in capsys.readouterr().out
+    lafp(["inspect", str(folder), "--json"])
+    told = json.loads(capsys.readouterr().out)["chosen"]
+    assert told == {"num_latents": {"value": policy.config.num_latents, "reason": "each covers 0.2 s"}}
+
+
 def as_told(policy: LAFPPolicy) -> dict[str, Any]:
     """The limits of the guard that acts."""
     low, high, change = (x.tolist() for x in policy._guard.bounds)

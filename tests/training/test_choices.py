@@ -100,6 +100,27 @@ def test_large_cameras_are_seen_smaller_in_their_aspect(height: int, width: int)
         assert min(config.resize_shape) >= 8
 
 
+@given(height=st.integers(8, 1080), width=st.integers(8, 1920))
+def test_images_are_shifted_by_a_share_of_what_is_seen(height: int, width: int) -> None:
+    config = LAFPConfig(device="cpu")
+    choose(config, meta_of(**{"observation.images.front": camera("video", (height, width))}))
+    seen = max(config.resize_shape or (height, width))
+    assert 1 <= config.random_shift <= seen / 8
+    assert abs(config.random_shift - seen / 16) <= 0.5 or config.random_shift == 1
+
+
+def test_without_cameras_nothing_is_shifted() -> None:
+    config = LAFPConfig(device="cpu")
+    choose(config, meta_of(**{"observation.state": numbers(3, JOINTS)}))
+    assert config.random_shift == 0
+
+
+def test_the_shift_is_of_the_size_that_is_typed() -> None:
+    config = LAFPConfig(device="cpu", resize_shape=(32, 48))
+    choose(config, meta_of(**{"observation.images.front": camera("video", (480, 720))}))
+    assert config.random_shift == 3
+
+
 def test_a_camera_that_is_not_observed_does_not_count() -> None:
     config = LAFPConfig(device="cpu", observations=["observation.images.wrist"])
     cameras = {
@@ -224,7 +245,7 @@ def test_every_choice_is_said_with_its_reason_once(tmp_path: Path, caplog: pytes
     config = LAFPConfig(device="cpu")
     meta = recorded(tmp_path / "data", lambda state, change: state)
     found = choose(config, meta)
-    assert {each.name for each in found} == BY_DATASET - {"resize_shape"}
+    assert {each.name for each in found} == BY_DATASET - {"resize_shape", "random_shift"}
     assert all(each.typed in caplog.text and each.reason in caplog.text for each in found)
     assert as_table(found) in caplog.text
     caplog.clear()

@@ -103,7 +103,7 @@ def main() -> None:
         f"--num_workers={size.workers}",
         "--env_eval_freq=0",
     ]
-    of_act = [*common, f"--policy.backbone.weights={'null' if given.smoke else given.act_backbone}"]
+    of_act = [*common, f"--policy.pretrained_backbone_weights={'null' if given.smoke else given.act_backbone}"]
     labeled = LABELED[: size.demonstrations - 1]
     checkpoints = {
         "lafp, 10 labelled": train_lafp(output / "lafp", data, labeled, size, common),

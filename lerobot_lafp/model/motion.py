@@ -24,6 +24,8 @@ from .running_statistics import RunningMoments
 #: Images are enlarged to this shortest side, since DIS matches patches of 8 pixels; and averaged down to
 #: ``LONGEST_SIDE``, since it is the mean over a few cells that is wanted, and time grows with area.
 _FLOW_SIDE = 64
+#: Cells a side over which flow is averaged. The mean over the image tells half as much of how a camera on an arm moves.
+FLOW_CELLS = 4
 
 
 class MotionHead(nn.Module):
@@ -50,9 +52,10 @@ class MotionHead(nn.Module):
         self.vectors = list(vectors)
         self.grid = grid
         self.tells_flow, self.tells_shift = target != "centroid", target != "flow"
-        width = sum(vectors.values())
+        self.widths = list(vectors.values())
         for channels in cameras.values():
-            width += 2 * grid * grid * self.tells_flow + 2 * channels * self.tells_shift
+            self.widths += [2 * grid * grid] * self.tells_flow + [2 * channels] * self.tells_shift
+        width = sum(self.widths)
         self.project = nn.Linear(latent_dim, width)
         self.moments = RunningMoments(width)
 
@@ -73,11 +76,16 @@ class MotionHead(nn.Module):
         return torch.cat(parts, dim=-1)
 
     def loss(self, z: Tensor, frames: Observation, valid: Tensor) -> Tensor:
-        """Squared error per sample (B,), in units of the motion's own deviation; ``z`` (B, L, Dz)."""
+        """Squared error per sample (B,), in units of the motion's own deviation; ``z`` (B, L, Dz).
+
+        Every state, every camera's flow and every camera's shift counts alike, however many numbers it has.
+        """
         target = self.target(frames, valid)
         if self.training:
             self.moments.update(target[valid])
-        return mean_over_valid((self.project(z) - self.moments.normalize(target)) ** 2, valid.unsqueeze(-1))
+        error = (self.project(z) - self.moments.normalize(target)) ** 2
+        alike = torch.stack([part.mean(dim=-1) for part in error.split(self.widths, dim=-1)], dim=-1)
+        return mean_over_valid(alike, valid.unsqueeze(-1))
 
 
 def brightness_shift(images: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from .action_decoder import ActionDecoder
 from .latent_action_model import LatentActionModel
 from .latent_policy import BehaviorCloningPolicy, FlowPolicy, LatentPolicy
 from .limits import SafetyLimits
+from .motion import FLOW_CELLS
 from .running_statistics import RunningMoments
 
 
@@ -220,7 +221,7 @@ def _latent_action_model(
         codebook_heads=config.codebook.heads,
         pixel_target_size=config.pixel_target_size,
         idm_input=config.idm_input,
-        motion_grid=1 if config.facts.motion_weight else 0,
+        motion_grid=FLOW_CELLS if config.facts.motion_weight else 0,
         motion_target=config.motion.target,
         patch_shapes=normalizer.patch_shapes,
         latent_tokens=config.latent_tokens,

@@ -128,6 +128,7 @@ class ObservationEncoder(nn.Module):
 
     Attributes:
         num_tokens: N, tokens per frame.
+        num_image_tokens: How many of them are of images; they come first.
     """
 
     def __init__(
@@ -144,7 +145,8 @@ class ObservationEncoder(nn.Module):
         self.keys = [*image_shapes, *vectors]
         self.token_dim = token_dim
         patch_shapes = patch_shapes or {}
-        self.num_tokens = sum(patch_shapes[key][0] if key in patch_shapes else 1 for key in self.keys)
+        self.num_image_tokens = sum(patch_shapes[key][0] if key in patch_shapes else 1 for key in image_shapes)
+        self.num_tokens = self.num_image_tokens + len(vectors)
         encoders: dict[str, nn.Module] = {}
         for key, shape in image_shapes.items():
             if key in patch_shapes:

@@ -60,10 +60,10 @@ class Motion:
     """Its weight; 0: off. Unset: 1 where stage 1 sees no labels; beside them 0.1 with cameras, 0 with states alone or a
     ViT (docs/method.md, claim 4)."""
 
-    target: Literal["centroid", "flow", "both"] = option("centroid")
+    target: Literal["centroid", "flow", "both"] = option("both")
     """Motion of a camera: how far the centre of brightness of each colour moves (``centroid``), for a camera that
-    stands still; its optical ``flow`` (LAOF; OpenCV's DIS), which loses what moves by more than its own size from
-    one latent to the next; or ``both``. Of a state it is its change."""
+    stands still; its optical ``flow`` in 4 x 4 cells (LAOF; OpenCV's DIS), which loses what moves by more than its own
+    size from one latent to the next; or ``both``. Of a state it is its change."""
 
 
 @dataclass

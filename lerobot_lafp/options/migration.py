@@ -52,7 +52,7 @@ GONE: dict[str, Gone] = {
     "idm_network": Gone("--policy.latent_tokens=M (0: a perceptron)"),
     "motion_weight": Gone("--policy.motion.weight"),
     "motion_target": _moved("motion.target", moments="centroid"),
-    "motion_grid": Gone("nothing: optical flow is averaged over the whole image"),
+    "motion_grid": Gone("nothing: optical flow is averaged over 4 x 4 cells"),
     "decoder_observation": Gone("--policy.decoder_observes=tokens"),
     "decoder_state": Gone("--policy.decoder_observes=state"),
     "interpolation_tau_min": Gone("--policy.interpolation_tau=[MIN,MAX]"),

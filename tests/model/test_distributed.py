@@ -40,6 +40,7 @@ def half(batch: dict[str, Any], rank: int) -> dict[str, Any]:
 
 def steps(policy: LAFPPolicy, forward: Callable[..., Any], batches: list[dict[str, Any]]) -> list[float]:
     """Training as lerobot-train does it; ``forward`` is the policy's, or that of DDP or FSDP around it."""
+    policy.latent_policy.dropout.p = 0.0  # would differ, too
     optimizer = torch.optim.SGD(policy.get_optim_params(), lr=0.05)
     losses = []
     for batch in batches:

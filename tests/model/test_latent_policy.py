@@ -49,6 +49,22 @@ def test_shapes(head: str, network: str) -> None:
     assert policy.align(tokens, noise, z, torch.rand(4)).shape == z.shape
 
 
+def test_in_training_something_of_what_images_tell_is_left_out_and_nothing_of_states() -> None:
+    front = "observation.images.front"
+    encoder = ObservationEncoder({front: (3, 16, 16)}, {STATE: 2}, token_dim=64)
+    policy = build(encoder=encoder, num_obs_steps=1)
+    seen = {front: torch.rand(5, 1, 3, 16, 16), STATE: torch.randn(5, 1, 2)}
+    whole = policy.eval().observe(seen)
+    assert torch.equal(whole, encoder(seen)), "what acts sees everything"
+    parts = [policy.train().observe(seen) for _ in range(20)]
+    left_out = torch.stack([part == 0 for part in parts]).float().mean(dim=(0, 1, 2))
+    assert left_out[0].mean().item() == pytest.approx(0.3, abs=0.05)
+    assert all(torch.equal(part[:, :, 1], whole[:, :, 1]) for part in parts)
+    torch.testing.assert_close(
+        torch.stack([p[:, :, 0].mean() for p in parts]).mean(), whole[:, :, 0].mean(), atol=0.05, rtol=0
+    )
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_network_reads_the_latents_flow_time_and_every_token(network: str) -> None:
     net = build(network=network).network

@@ -116,9 +116,14 @@ def test_a_run_of_an_older_version_is_compared_by_what_its_options_are_now() -> 
     config = trained()
     config["policy"] = {"type": "lafp", **json.loads(DEFAULTS.read_text()), "device": "cpu", "stage": "latent_action"}
     config["policy"] |= {"motion_weight": 0.1, "task_encoder": "none", "fps": 10.0, "limit_margin": 0.3}
-    assert changed(["--policy.limits.margin=0.3"], config) == []
-    assert changed(["--policy.limits.margin=0.3", "--policy.language=none", "--policy.motion.weight=0.1"], config) == []
-    other = ["--policy.limits.margin=0.2", "--policy.language=words", "--policy.motion.weight=0"]
+    assert changed(["--policy.limits.margin=0.3"], config) == ["policy.motion.target"], (
+        "of which the default is another"
+    )
+    then = "--policy.motion.target=centroid"
+    assert changed([then, "--policy.limits.margin=0.3"], config) == []
+    settled = ["--policy.language=none", "--policy.motion.weight=0.1"]
+    assert changed([then, "--policy.limits.margin=0.3", *settled], config) == []
+    other = [then, "--policy.limits.margin=0.2", "--policy.language=words", "--policy.motion.weight=0"]
     assert changed(other, config) == ["policy.language", "policy.limits.margin", "policy.motion.weight"]
 
 

@@ -13,6 +13,7 @@ from lerobot_lafp.checkpoint.history import commands, runs_before
 from lerobot_lafp.cli.main import main as lafp
 
 from ..conftest import FRONT, STATE
+from .conftest import edit_config
 
 
 @pytest.fixture
@@ -86,6 +87,14 @@ def test_it_says_which_dataset_the_actions_came_from(
     assert "--policy.labels.repo_id=me/play --policy.labels.episodes=[0,1]" in command
     assert "/data/play" not in command, "which is of this machine; the card says to add it"
     assert "`--dataset.root` and `--policy.labels.root`" in card.text
+
+
+def test_what_the_dataset_chose_stands_beside_its_training(checkpoint: Path) -> None:
+    facts = json.loads((checkpoint / "config.json").read_text())["facts"]
+    edit_config(checkpoint, facts={**facts, "chosen": {"horizon": "1.6 s, at 30 frames a second"}})
+    assert lafp(["card", str(checkpoint)]) == 0
+    text = ModelCard.load(checkpoint / "README.md").text
+    assert "chosen by the dataset:\n\n- horizon 4: 1.6 s, at 30 frames a second\n" in text
 
 
 def test_what_was_found_since_is_added(checkpoint: Path, tmp_path: Path) -> None:

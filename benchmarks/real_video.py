@@ -42,6 +42,7 @@ import lerobot_policy_lafp  # noqa: F401  (registers the policy)
 from lerobot_lafp.configuration_lafp import LAFPConfig
 from lerobot_lafp.diagnostics.measures import linear_probe
 from lerobot_lafp.diagnostics.view_measures import accuracy
+from lerobot_lafp.frames.dataset import StoredDataset
 from lerobot_lafp.frames.serving import with_frame_store
 from lerobot_lafp.modeling_lafp import LAFPPolicy
 from lerobot_lafp.options.constants import STAGES, Stage
@@ -193,20 +194,21 @@ def small_copy(case: Case) -> Path:
     shutil.rmtree(root, ignore_errors=True)
     config = LAFPConfig(device="cpu")
     choose(config, case.meta)
-    source = with_frame_store(LeRobotDataset(case.meta.repo_id, root=case.root, return_uint8=True), config)
+    plain = LeRobotDataset(case.meta.repo_id, root=case.root, return_uint8=True)
+    source = with_frame_store(plain, config, required=True)
+    assert isinstance(source, StoredDataset)
     features = {key: dict(case.meta.features[key]) for key in (*case.meta.camera_keys, ACTION, OBS_STATE)}
     height, width = config.resize_shape or case.meta.features[case.meta.camera_keys[0]]["shape"][:2]
     for key in case.meta.camera_keys:
         features[key] = {"dtype": "image", "shape": (height, width, 3), "names": ["height", "width", "channels"]}
     copy = LeRobotDataset.create(case.meta.repo_id, int(case.meta.fps), features, root=root, use_videos=False)
-    for index in tqdm(range(len(source)), desc="small copy", unit="frame"):
-        row = source[index]
-        frame = {key: row[key].numpy() for key in features}
-        for key in case.meta.camera_keys:
-            frame[key] = row[key].permute(1, 2, 0).numpy()
-        copy.add_frame({**frame, "task": row["task"]})
-        if index + 1 == len(source) or int(source[index + 1]["episode_index"]) != int(row["episode_index"]):
-            copy.save_episode()
+    for episode in tqdm(source.episodes_there(), desc="small copy", unit="episode"):
+        for block in source.frames_of(episode, list(features), 64):
+            for i in range(len(block[ACTION])):
+                frame = {key: x[i].numpy() for key, x in block.items()}
+                small = {key: frame[key].transpose(1, 2, 0) for key in case.meta.camera_keys}
+                copy.add_frame({**frame, **small, "task": case.recording.name})
+        copy.save_episode()
     copy.finalize()
     return root
 

@@ -21,7 +21,7 @@ import argparse
 import json
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -118,6 +118,12 @@ class Case:
     @cached_property
     def meta(self) -> LeRobotDatasetMetadata:
         return LeRobotDatasetMetadata(f"local/{self.recording.name}", root=self.root)
+
+    @property
+    def wraps(self) -> Tensor:
+        """Which actions are angles that wrap around, (A,)."""
+        action = self.meta.features[ACTION]
+        return torch.tensor([name in self.recording.angles for name in action["names"] or [""] * action["shape"][0]])
 
     @property
     def dataset(self) -> list[str]:
@@ -262,19 +268,17 @@ def chunks(policy: Any, processors: Any, batch: Mapping[str, Any]) -> Tensor:
     return post(policy.predict_action_chunk(pre(repeated))).unflatten(0, (rows, SAMPLES))
 
 
-def deviations(case: Case) -> tuple[Tensor, Tensor]:
-    """Unit of every action, and which of them wrap around."""
+def deviations(case: Case) -> Tensor:
+    """Unit of every action, (A,)."""
     dataset = LeRobotDataset(case.meta.repo_id, root=case.root, return_uint8=True)
     table = dataset.hf_dataset.with_format("numpy")
     actions = torch.from_numpy(np.stack(table[ACTION][:])).double()
     used = torch.from_numpy(np.isin(table["episode_index"][:], case.pool))
-    names = dataset.meta.features[ACTION]["names"] or []
-    wraps = torch.tensor([name in case.recording.angles for name in names] or [False] * actions.shape[1])
     actions = actions[used]
     mean = actions.mean(dim=0)
     circular = torch.atan2(actions.sin().mean(dim=0), actions.cos().mean(dim=0))
-    off = difference(actions, torch.where(wraps, circular, mean), wraps)
-    return off.square().mean(dim=0).sqrt(), wraps
+    off = difference(actions, torch.where(case.wraps, circular, mean), case.wraps)
+    return off.square().mean(dim=0).sqrt()
 
 
 def difference(a: Tensor, b: Tensor, wraps: Tensor) -> Tensor:
@@ -289,8 +293,20 @@ def score(samples: Tensor, actual: Tensor, unit: Tensor, wraps: Tensor) -> dict[
     return {"energy": found.energy_score, "mean": found.mean, "best": found.best}
 
 
-def averages(found: Sequence[Mapping[str, Tensor]], horizon: int) -> dict[str, Any]:
-    """Means over all frames, and the energy score of every held-out episode."""
+def scored(case: Case, config: Any, horizon: int, said: Callable[[Mapping[str, Any]], Tensor]) -> dict[str, Any]:
+    """Means over all held-out frames, and the energy score of each of their episodes.
+
+    Args:
+        case: Whose frames.
+        config: Of the policy that sees them; None where none does.
+        horizon: H.
+        said: Batch -> the chunks for it, (B, S, H, A).
+    """
+    unit = deviations(case)
+    found = []
+    for batch in batches(case, config, horizon):
+        scores = score(said(batch), batch[ACTION], unit, case.wraps)
+        found.append({**scores, "episode": batch["episode_index"].reshape(-1)})
     values = {key: torch.cat([each[key] for each in found]) for key in found[0]}
     episodes = values.pop("episode")
     means = {key: round(float(value.mean()), 4) for key, value in values.items()}
@@ -302,13 +318,8 @@ def evaluate(case: Case, checkpoint: Path) -> dict[str, Any]:
     policy = load(case, checkpoint)
     processors = make_pre_post_processors(policy.config, pretrained_path=str(checkpoint))
     horizon = policy.config.horizon if isinstance(policy, LAFPPolicy) else policy.config.chunk_size
-    unit, wraps = deviations(case)
     torch.manual_seed(case.draw)
-    found = []
-    for batch in batches(case, policy.config, horizon):
-        scores = score(chunks(policy, processors, batch), batch[ACTION], unit, wraps)
-        found.append({**scores, "episode": batch["episode_index"].reshape(-1)})
-    return averages(found, horizon)
+    return scored(case, policy.config, horizon, lambda batch: chunks(policy, processors, batch))
 
 
 @torch.no_grad()
@@ -333,8 +344,7 @@ def probe(case: Case) -> dict[str, Any]:
         if case.recording.positions:
             state = batch[OBS_STATE]
             state = state[:, 0] if state.ndim == 3 else state
-            wraps = torch.tensor([n in case.recording.angles for n in meta.features[ACTION]["names"]])
-            action = difference(action, state, wraps)
+            action = difference(action, state, case.wraps)
         y.append(action)
         e.append(batch["episode_index"].reshape(-1))
     actions, episodes = torch.cat(y), torch.cat(e)
@@ -357,19 +367,17 @@ def moves(actions: Tensor, episodes: Tensor) -> list[bool]:
 
 def hold(case: Case) -> dict[str, Any]:
     """To stay where the joints are; of velocities not to move, with the gripper as it is."""
-    horizon, _ = chunk_of(case.meta)
-    unit, wraps = deviations(case)
-    found = []
-    for batch in batches(case, None, horizon):
+
+    def still(batch: Mapping[str, Any]) -> Tensor:
         actual = batch[ACTION]
         if case.recording.positions:
-            still = batch[OBS_STATE].unsqueeze(1).expand_as(actual)
+            chunk = batch[OBS_STATE].unsqueeze(1).expand_as(actual)
         else:
-            still = torch.zeros_like(actual)
-            still[..., -1] = actual[:, :1, -1]
-        scores = score(still.unsqueeze(1).expand(-1, SAMPLES, -1, -1), actual, unit, wraps)
-        found.append({**scores, "episode": batch["episode_index"].reshape(-1)})
-    return averages(found, horizon)
+            chunk = torch.zeros_like(actual)
+            chunk[..., -1] = actual[:, :1, -1]
+        return chunk.unsqueeze(1).expand(-1, SAMPLES, -1, -1)
+
+    return scored(case, None, chunk_of(case.meta)[0], still)
 
 
 #: What is scored without a training of its own kind.

@@ -1,7 +1,7 @@
 """Options that nobody set, chosen by the first dataset of a policy: its rate, its cameras, what its actions are.
 
-Each choice has its reason, and all are printed before a training starts. The numbers behind the rules are those of
-benchmarks/results/real_video.json.
+Each choice has its reason, and all are printed before a training starts. ``benchmarks/real_video.py`` measures what
+they are worth on recordings of real robots.
 """
 
 import logging

@@ -29,6 +29,7 @@ from .checkpoint.loading import as_array, load_weights
 from .checkpoint.processors import refuse_processors
 from .configuration_lafp import LAFPConfig
 from .model.stages import Stages, build
+from .observation.angles import angles_of, turned
 from .observation.language import TASK
 from .observation.terms import in_own_terms
 from .options.constants import STAGES
@@ -167,12 +168,12 @@ class LAFPPolicy(PreTrainedPolicy):
         return (total if reduction == "none" else total.mean()), report
 
     def in_own_terms(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """``batch`` with states and actions in this policy's order and of its type (`observation.in_own_terms`)."""
+        """``batch`` with states and actions as this policy knows them (`observation.in_own_terms`)."""
         features = self.config.input_features or {}
         shapes = {**self.normalizer.vector_shapes, **{k: features[k].shape for k in (OBS_STATE,) if k in features}}
         if self.config.facts.action_dim is not None:
             shapes[ACTION] = (self.config.facts.action_dim,)
-        return in_own_terms(batch, shapes, self.config.orders)
+        return in_own_terms(batch, shapes, self.config.orders, angles_of(self.config.facts))
 
     def update(self) -> None:
         """After an optimiser step: move the average of the weights, count the step (LeRobot calls this)."""
@@ -212,7 +213,7 @@ class LAFPPolicy(PreTrainedPolicy):
         if (guard := self._guard) is not None:
             guard.watch({key: batch[key] for key in self.normalizer.camera_shapes}, present(batch.get(OBS_STATE)))
             action = guard.command(action)
-        return self._in_their_order(action)
+        return self._in_their_terms(action)
 
     @torch.no_grad()
     def predict_action_chunk(
@@ -245,7 +246,7 @@ class LAFPPolicy(PreTrainedPolicy):
             guard.watch(images, present(batch.get(OBS_STATE)))
             actions = guard.chunk(actions, prefix)
         self._present = Chunk(made.z, actions)
-        return self._in_their_order(actions)
+        return self._in_their_terms(actions)
 
     def _ready_to_act(self, batch: Mapping[str, Tensor]) -> tuple[Stages, dict[str, Tensor]]:
         """The stages, if they can act, and the batch in their own terms, if all of it is there."""
@@ -255,8 +256,9 @@ class LAFPPolicy(PreTrainedPolicy):
         require(batch, stages)
         return stages, batch
 
-    def _in_their_order(self, actions: Tensor) -> Tensor:
-        """Actions (.., A) in the order of the robot's or the dataset's names."""
+    def _in_their_terms(self, actions: Tensor) -> Tensor:
+        """Actions (.., A) as the robot or the dataset tells them: in the order of its names, angles on its turn."""
+        actions = turned(actions, angles_of(self.config.facts).get(ACTION, ()), "theirs")
         order = self.config.orders.get(ACTION)
         return actions if order is None else actions[..., torch.tensor(order).argsort()]
 
@@ -273,9 +275,8 @@ class LAFPPolicy(PreTrainedPolicy):
         """Where the present chunk is, if LeRobot's ``rtc`` inference runs and replaces chunks before their end."""
         if left_over is None or self._present is None or not self._rtc_options.enabled:
             return None
-        if (order := self.config.orders.get(ACTION)) is not None:
-            left_over = left_over[..., order]
-        return find_prefix(self._present, left_over, delay, self._rtc_options)
+        told = self._in_their_terms(self._present.actions)
+        return find_prefix(self._present, told, left_over, delay, self._rtc_options)
 
     # --- Checkpoints ---------------------------------------------------------------------------------------
 

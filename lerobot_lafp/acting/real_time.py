@@ -59,11 +59,12 @@ class Prefix:
         return self.present.actions[:, self.executed - 1] if self.executed else None
 
 
-def find_prefix(present: Chunk, left_over: Tensor, delay: int, options: RTCConfig) -> Prefix | None:
+def find_prefix(present: Chunk, told: Tensor, left_over: Tensor, delay: int, options: RTCConfig) -> Prefix | None:
     """Find where the present chunk is, of which LeRobot tells only what is left.
 
     Args:
         present: The present chunk.
+        told: Its actions as LeRobot was told them, (B, H, A).
         left_over: Its actions that were not sent yet, (n, A) or (B, n, A), cut or filled up with zeros to a length of
             LeRobot's own.
         delay: ``inference_delay``, in actions.
@@ -72,12 +73,11 @@ def find_prefix(present: Chunk, left_over: Tensor, delay: int, options: RTCConfi
     Returns:
         None if ``left_over`` is not of that chunk, or nothing of it is left.
     """
-    actions = present.actions
-    horizon = actions.shape[1]
-    given = left_over.to(actions).reshape(len(actions), -1, actions.shape[2])
+    horizon = told.shape[1]
+    given = left_over.to(told).reshape(len(told), -1, told.shape[2])
     for executed in range(horizon):
         left = min(horizon - executed, given.shape[1])
-        if torch.equal(actions[:, executed : executed + left], given[:, :left]) and not given[:, left:].any():
+        if torch.equal(told[:, executed : executed + left], given[:, :left]) and not given[:, left:].any():
             break
     else:
         return None
@@ -85,7 +85,7 @@ def find_prefix(present: Chunk, left_over: Tensor, delay: int, options: RTCConfi
     committed = min(delay, remaining)
     agree = min(max(options.execution_horizon, committed), remaining)
     weights = RTCProcessor(options).get_prefix_weights(committed, agree, horizon)
-    return Prefix(present, executed, committed, weights.to(actions))
+    return Prefix(present, executed, committed, weights.to(present.actions))
 
 
 def steering(

@@ -33,6 +33,7 @@ _NAMES = {
     "policy": "policy",
     "observes": "observes",
     "actions": "acts with",
+    "angles": "wrapping angles",
     "labels": "labelled",
     "tasks": "tasks",
 }

@@ -51,6 +51,8 @@ class _Configuration:
     tasks: list[str] | None
     license: str | None
     limits: Mapping[str, Any]
+    #: State, ``action`` -> names of its dimensions that wrap around.
+    angles: dict[str, list[str]]
     #: Options that a dataset decided -> (value, reason).
     chosen: dict[str, tuple[Any, str]]
 
@@ -86,8 +88,22 @@ class _Configuration:
             tasks=facts["tasks"],
             license=saved.get("license"),
             limits=saved["limits"],
+            angles=_angles(saved),
             chosen={name: (saved[name], reason) for name, reason in (facts["chosen"] or {}).items() if name in saved},
         )
+
+
+def _angles(saved: Mapping[str, Any]) -> dict[str, list[str]]:
+    facts = saved["facts"]
+    known = {**(facts["vector_names"] or {}), OBS_STATE: facts["state_names"], ACTION: facts["action_names"]}
+    known |= saved["names"] or {}
+    found = {}
+    for key, angles in (facts.get("angles") or {}).items():
+        if angles:
+            places = [int(each[0]) for each in angles]
+            names = known.get(key) or numbered("dimension", max(places) + 1)
+            found[key] = [names[place] for place in places]
+    return found
 
 
 def _in_order(features: Mapping[str, Any], order: list[str] | None) -> dict[str, Any]:
@@ -128,6 +144,7 @@ def facts_of_config(saved: Mapping[str, Any]) -> dict[str, Any]:
         "labels_episodes": None if config.labels["episodes"] is None else len(config.labels["episodes"]),
         "tasks": config.tasks,
         "license": config.license,
+        "angles": config.angles,
         "chosen": {name: {"value": value, "reason": why} for name, (value, why) in config.chosen.items()},
     }
 
@@ -233,6 +250,8 @@ def lines(facts: Mapping[str, Any]) -> dict[str, str]:
     if actions["width"] is not None:
         names = f": {', '.join(actions['names'])}" if actions["names"] else ""
         out["actions"] = f"{actions['width']}{names}{', relative to the state' if actions['relative'] else ''}"
+    if facts["angles"]:
+        out["angles"] = "; ".join(f"{key}: {', '.join(names)}" for key, names in facts["angles"].items())
     if facts["labeled_episodes"] is not None:
         out["labels"] = f"{facts['labeled_episodes']} episodes of its dataset"
     if facts["labels_dataset"] is not None:

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from .angles import Angle, turned
+
 #: Pixels that are kept beside patch tokens, for their motion, have at most this longest side.
 LONGEST_SIDE = 128
 
@@ -32,7 +34,10 @@ def with_last_axis(x: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def in_own_terms(
-    batch: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], orders: Mapping[str, Sequence[int]]
+    batch: Mapping[str, Any],
+    shapes: Mapping[str, tuple[int, ...]],
+    orders: Mapping[str, Sequence[int]],
+    angles: Mapping[str, Sequence[Angle]] | None = None,
 ) -> dict[str, Any]:
     """``batch`` with its states and actions as the policy knows them; the batch itself is left as it is.
 
@@ -40,9 +45,11 @@ def in_own_terms(
         batch: As a dataset's or a robot's.
         shapes: State, or ``action`` -> its shape, without batch and time.
         orders: State, or ``action`` -> where each of the policy's dimensions is in the batch's.
+        angles: State, or ``action`` -> its dimensions that wrap around.
 
     Returns:
-        The same entries: of floating point, with the axis that a feature of one number lost, in the policy's order.
+        The same entries: of floating point, with the axis that a feature of one number lost, in the policy's order,
+        and angles on its turn.
     """
     out = dict(batch)
     for key, shape in shapes.items():
@@ -51,7 +58,8 @@ def in_own_terms(
         x = with_last_axis(x, tuple(shape))
         if not x.is_floating_point() or x.dtype == torch.float64:
             x = x.float()
-        out[key] = x[..., orders[key]] if key in orders else x
+        x = x[..., orders[key]] if key in orders else x
+        out[key] = turned(x, (angles or {}).get(key, ()), "own")
     return out
 
 

@@ -117,6 +117,10 @@ class Facts:
     vector_names: dict[str, list[str]] | None = filled_in()
     """Likewise of other states -> list."""
 
+    angles: dict[str, list[list[float]]] | None = filled_in()
+    """State, ``action`` -> its dimensions that wrap around: place, a whole turn, where the policy's and where the
+    dataset's interval begins (`observation/angles.py`). Unset: of a version that did not know of them."""
+
     depth_cameras: list[str] | None = filled_in()
     """Cameras whose numbers are distances, and are normalised as such."""
 

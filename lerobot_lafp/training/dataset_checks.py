@@ -9,6 +9,7 @@ from lerobot.utils.constants import ACTION, OBS_STATE
 
 from ..acting.protections import protections
 from ..configuration_lafp import LAFPConfig
+from ..observation.angles import angles_of
 from ..observation.pictures import shows_nothing
 from ..options.constants import Stage
 from ..options.fields import read
@@ -68,7 +69,8 @@ def measure_states(
     renamed = columns_of(config)
     columns = {key: renamed.get(key, key) for key in states if renamed.get(key, key) in meta.features}
     among = [(part.meta, part.episodes, part.orders) for part in parts(config, meta)]
-    measured = measure_together(among, list(columns.values()))
+    angles = {columns[key]: of for key, of in angles_of(config.facts).items() if key in columns}
+    measured = measure_together(among, list(columns.values()), angles)
     found = {**(stats or {})}
     for key, column in columns.items():
         if column in measured:
@@ -101,7 +103,8 @@ def measure_labels(config: LAFPConfig, meta: Any | None) -> Statistics | None:
     if joints is not None and (order := part.orders.get(state)) is not None:
         joints = [order[joint] for joint in joints]
     own = config.orders.get(ACTION)
-    return measure_commands(part.meta, ACTION, part.labeled, own, state, joints)
+    angles = angles_of(config.facts).get(ACTION, ())
+    return measure_commands(part.meta, ACTION, part.labeled, own, state, joints, angles)
 
 
 def check_dataset(config: LAFPConfig, meta: Any) -> None:

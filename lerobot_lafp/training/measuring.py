@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ..observation.angles import Angle, apart, turned
+
 Numbers = NDArray[np.float64]
 #: LeRobot's names of statistics, and ``noise`` and ``tick``: each (d,).
 Statistics = dict[str, Numbers]
@@ -40,7 +42,9 @@ def measure_columns(meta: Any, keys: Sequence[str], episodes: Sequence[int] | No
 
 
 def measure_together(
-    datasets: Sequence[tuple[Any, Sequence[int] | None, Mapping[str, Sequence[int]]]], keys: Sequence[str]
+    datasets: Sequence[tuple[Any, Sequence[int] | None, Mapping[str, Sequence[int]]]],
+    keys: Sequence[str],
+    angles: Mapping[str, Sequence[Angle]] | None = None,
 ) -> dict[str, Statistics]:
     """``measure_columns`` of several datasets as if they were one: every frame counts alike.
 
@@ -48,6 +52,7 @@ def measure_together(
         datasets: Of each its metadata, its episodes, and where each dimension of the answer is in its columns, by
             column; as they are where that says nothing.
         keys: Columns, which all have.
+        angles: Column -> the dimensions of the answer that wrap around.
     """
     if not keys or any(getattr(meta, "root", None) is None for meta, _, _ in datasets):
         return {}
@@ -68,6 +73,7 @@ def measure_together(
                 values = numbers(table[key], len(table))
                 if values is not None:
                     values = values[:, orders[key]] if key in orders else values
+                    values = turned(values, (angles or {}).get(key, ()), "own")
                     running[key].add(values[mine], episode_of[mine])
     return {key: each.result() for key, each in running.items() if each.seen == expected and each.found}
 
@@ -79,6 +85,7 @@ def measure_commands(
     order: Sequence[int] | None = None,
     state: str | None = None,
     joints: Sequence[int] | None = None,
+    angles: Sequence[Angle] = (),
 ) -> Statistics | None:
     """What commands did: their range, their largest change within an episode, how far they were from their joints.
 
@@ -89,6 +96,7 @@ def measure_commands(
         order: Columns of ``action`` in the order of the answer; unset: as they are.
         state: Column of the joints' positions.
         joints: Column of ``state`` that each command of the answer is to; unset: not known.
+        angles: Dimensions of the answer that wrap around.
 
     Returns:
         ``min``, ``max``, ``change`` and, where ``joints`` are known, ``lead``, each (d,); None where not all tables are
@@ -96,14 +104,14 @@ def measure_commands(
     """
     found: Statistics = {}
     columns = [action] if state is None or joints is None else [action, state]
-    for values, episode_of in _tables(meta, columns, episodes):
+    for values, episode_of in tables(meta, columns, episodes):
         if any(each is None for each in values):
             return None
-        commands = values[0] if order is None else values[0][:, order]
+        commands = turned(values[0] if order is None else values[0][:, order], angles, "own")
         steps = np.abs(np.diff(commands, axis=0))[np.diff(episode_of) == 0]
         here = {"min": -commands, "max": commands, "change": steps}
         if len(columns) > 1 and joints is not None:
-            here["lead"] = np.abs(commands - values[1][:, joints])
+            here["lead"] = np.abs(apart(commands - values[1][:, joints], angles))
         for name, x in here.items():
             most = np.where(np.isfinite(x), x, -np.inf).max(axis=0, initial=0.0 if name == "change" else -np.inf)
             found[name] = np.maximum(found[name], most) if name in found else most
@@ -128,7 +136,7 @@ def measure_lead(
         ``lead``, root mean square, and ``std``, each (A,); None where not all tables are here.
     """
     rows: list[Numbers] = []
-    for values, _ in _tables(meta, [action, state], episodes):
+    for values, _ in tables(meta, [action, state], episodes):
         if any(each is None for each in values):
             return None
         rows.append(np.stack([values[0], values[1][:, list(joints)]]))
@@ -139,7 +147,7 @@ def measure_lead(
     return {"lead": np.sqrt(((both[0] - both[1]) ** 2).mean(axis=0)), "std": both[0].std(axis=0)}
 
 
-def _tables(
+def tables(
     meta: Any, keys: Sequence[str], episodes: Sequence[int] | None
 ) -> Iterator[tuple[list[Any], NDArray[np.int64]]]:
     """Rows of columns ``keys`` of the episodes, None for one that is not here, and whose they are, table by table."""
@@ -165,7 +173,7 @@ def episodes_with_gaps(meta: Any, key: str, episodes: Sequence[int] | None = Non
         episodes: Those to look at; unset: all.
     """
     found: set[int] = set()
-    for (values,), episode_of in _tables(meta, [key], episodes):
+    for (values,), episode_of in tables(meta, [key], episodes):
         if values is not None:
             found |= set(episode_of[~np.isfinite(values).all(axis=1)].tolist())
     return sorted(found)

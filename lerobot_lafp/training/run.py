@@ -13,6 +13,7 @@ from ..model.distributed import sum_of_all
 from ..model.latent_policy import update_average
 from ..model.stages import Stages
 from ..options.constants import Stage
+from .angles import take_angles
 from .batch import TrainingBatch
 from .dataset_checks import (
     check_dataset,
@@ -51,6 +52,7 @@ class TrainingRun:
         elif config.facts.motion_weight is None:
             config.facts.motion_weight = default_motion_weight(config)
         self.known_tasks = len(config.facts.tasks or [])
+        take_angles(config, meta, fresh)
         self.stats = measure_states(config, stats, meta, fresh)
         if meta is not None:
             check_dataset(config, meta)

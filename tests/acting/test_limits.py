@@ -452,7 +452,7 @@ def test_a_chunk_that_comes_later_than_expected_is_no_jump(
     bounded = guard(config, limits)
     bounded.watch(picture(), row(5, 0))
     present = Chunk(torch.zeros(1, 2, 4), bounded.chunk(torch.linspace(5, 9, 12).reshape(1, 12, 1).expand(1, 12, 2)))
-    prefix = find_prefix(present, present.actions[0, executed:], expected, RTCConfig())
+    prefix = find_prefix(present, present.actions, present.actions[0, executed:], expected, RTCConfig())
     assert prefix is not None
     wild = torch.randn(1, 12, 2) * 100
     wild[:, :expected] = prefix.left[:, :expected]

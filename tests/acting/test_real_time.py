@@ -35,7 +35,7 @@ def test_it_is_found_by_what_is_left_of_it(present: Chunk, length: int) -> None:
     for executed in range(HORIZON):
         left = present.actions[0, executed:]
         given = torch.cat([left, torch.zeros(10, 2)])[:length]  # as LeRobot cuts and fills it
-        found = find_prefix(present, given, 1, OPTIONS)
+        found = find_prefix(present, present.actions, given, 1, OPTIONS)
         assert found is not None
         assert found.executed == executed
         assert torch.equal(found.left[0], left)
@@ -43,14 +43,14 @@ def test_it_is_found_by_what_is_left_of_it(present: Chunk, length: int) -> None:
 
 
 def test_another_chunk_is_not_taken_for_it(present: Chunk) -> None:
-    assert find_prefix(present, present.actions[0, 2:] + 0.5, 1, OPTIONS) is None
+    assert find_prefix(present, present.actions, present.actions[0, 2:] + 0.5, 1, OPTIONS) is None
 
 
 @pytest.mark.parametrize(("executed", "delay"), [(2, 0), (2, 2), (4, 3), (6, 4)])
 def test_weights_are_whole_for_what_is_committed_and_end_with_what_is_left(
     present: Chunk, executed: int, delay: int
 ) -> None:
-    found = find_prefix(present, present.actions[0, executed:], delay, OPTIONS)
+    found = find_prefix(present, present.actions, present.actions[0, executed:], delay, OPTIONS)
     assert found is not None
     assert found.committed == min(delay, HORIZON - executed)
     assert (found.weights[: found.committed] == 1).all()

@@ -115,6 +115,7 @@ def test_what_is_filled_in_outlives_a_config_json(tmp_path: Path, make_config: C
         "action_names": ["a", "b"],
         "state_names": ["c", "d"],
         "vector_names": {"observation.force": ["x"]},
+        "angles": {STATE: [[0, 360.0, -10.0, -180.0]]},
         "depth_cameras": [FRONT],
         "actions_are_positions": False,
         "labels_repo_id": "me/pick",

@@ -13,6 +13,7 @@ from lerobot.utils.constants import ACTION, OBS_STR
 from numpy.typing import NDArray
 
 from ...options.names import dimension_names, numbered
+from ...training.angles import turn_of
 from ...training.measuring import Numbers, Statistics, numbers
 from .units import guess_units, is_still
 
@@ -174,9 +175,7 @@ def wrapped(key: str, dimensions: Sequence[Mapping[str, Any]], recorded: Recorde
         rows = values.get(key)
         if rows is None or rows.shape[1] != len(dimensions):
             continue
-        steps = np.nanmax(np.abs(np.diff(rows, axis=0)), axis=0, initial=0.0)
-        for dimension, step in zip(dimensions, steps, strict=True):
-            turn = {"radians": 2 * np.pi, "degrees": 360.0}.get(dimension["unit"])
-            if turn is not None and 0.9 * turn < step <= turn:
+        for dimension, column in zip(dimensions, rows.T, strict=True):
+            if turn_of(column, np.zeros(len(column))) is not None:
                 found.setdefault(dimension["name"], []).append(episode)
     return found

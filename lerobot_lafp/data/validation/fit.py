@@ -20,6 +20,7 @@ from ...checkpoint.inspection import inspect
 from ...configuration_lafp import LAFPConfig
 from ...errors import UserError, in_one_line
 from ...lerobot_patches import apply
+from ...observation.angles import angles_of
 from ...options.features import name_axes
 from ...options.groups import Labels
 from ...options.names import dimension_names
@@ -200,9 +201,10 @@ def _far_states(
         if key == ACTION or len(dimensions) != len(seen["mean"]):
             continue
         order = matched.orders.get(key) or range(len(dimensions))
-        for mean, std, at in zip(seen["mean"], seen["std"], order, strict=True):
+        turn = {angle.dimension for angle in angles_of(config.facts).get(key, ())}
+        for i, (mean, std, at) in enumerate(zip(seen["mean"], seen["std"], order, strict=True)):
             here = dimensions[at]
-            if max(mean - here["min"], here["max"] - mean) > FAR * max(std, 1e-6):
+            if i not in turn and max(mean - here["min"], here["max"] - mean) > FAR * max(std, 1e-6):
                 where = {"key": key, "name": here["name"], "range": [here["min"], here["max"]]}
                 far.append({**where, "mean": mean, "std": std})
     return far

@@ -158,7 +158,7 @@ def _of_wraps(facts: Facts) -> Iterator[str]:
     for where, columns in told.items():
         yield (
             f"{', '.join(columns)}: an angle that jumps from one end of its range to the other in {where}, though the "
-            "robot turned but little. Unwrap it, or record its sine and cosine."
+            "robot turned but little. LAFP takes it for the angle that it is; other policies may want it unwrapped."
         )
 
 

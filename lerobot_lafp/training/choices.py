@@ -17,6 +17,7 @@ from ..configuration_lafp import LAFPConfig
 from ..options.checks import check
 from ..options.features import camera_shape, is_read
 from ..options.names import dimension_names, positions_of
+from .joined import state_of
 from .measuring import measure_lead
 
 logger = logging.getLogger(__name__)
@@ -153,7 +154,9 @@ def _actions(config: LAFPConfig, meta: Any) -> list[Choice]:
     if not {"relative_actions", "decoder_observes"} & set(undecided):
         return []  # the tables need not be read
     episodes = config.labels.episodes if config.labels.repo_id is not None else config.labeled_episodes
-    nearby = None if (joints := _joints(features)) is None else measure_lead(meta, ACTION, OBS_STATE, joints, episodes)
+    state = state_of(config)
+    joints = _joints(config, features, state)
+    nearby = None if joints is None else measure_lead(meta, ACTION, state, joints, episodes)
     if nearby is None:
         return [Choice("relative_actions", False, "no joint of `observation.state` for each action")]
     moved = nearby["std"] > 0
@@ -166,12 +169,15 @@ def _actions(config: LAFPConfig, meta: Any) -> list[Choice]:
     ]
 
 
-def _joints(features: Any) -> list[int] | None:
-    """For each action the dimension of ``observation.state`` of its name or, without names, of its place."""
-    if OBS_STATE not in features or not all(is_read(features[key]) for key in (ACTION, OBS_STATE)):
+def _joints(config: LAFPConfig, features: Any, state: str) -> list[int] | None:
+    """For each action the dimension of column ``state`` of its name or, without names, of its place."""
+    if state not in features or not all(is_read(features[key]) for key in (ACTION, state)):
         return None
-    widths = [prod(features[key]["shape"]) for key in (ACTION, OBS_STATE)]
-    names = [dimension_names(features[key]) for key in (ACTION, OBS_STATE)]
+    widths = [prod(features[key]["shape"]) for key in (ACTION, state)]
+    typed = config.names or {}
+    names = [
+        typed.get(key) or dimension_names(features[column]) for key, column in ((ACTION, ACTION), (OBS_STATE, state))
+    ]
     if names[0] and names[1]:
         return positions_of(names[0], names[1])
     return list(range(widths[0])) if widths[0] == widths[1] else None

@@ -18,6 +18,7 @@ from lerobot.configs import PreTrainedConfig
 from lerobot.datasets import LeRobotDatasetMetadata
 
 from lerobot_lafp import LAFPConfig
+from lerobot_lafp.options.context import TrainingContext
 from lerobot_lafp.options.fields import named_fields
 from lerobot_lafp.options.groups import Backbone, Labels
 from lerobot_lafp.training.choices import CHUNK_S, LONGEST_SIDE, as_table, choose
@@ -164,6 +165,28 @@ def test_joints_are_matched_by_name(tmp_path: Path) -> None:
     config = LAFPConfig(device="cpu")
     choose(config, backwards)
     assert config.relative_actions
+
+
+def test_names_that_are_typed_count_as_the_datasets_own(tmp_path: Path) -> None:
+    meta = recorded(tmp_path / "own", lambda state, change: state + change, names=["x", "y", "z"])
+    for names, near in ((None, False), ({"action": JOINTS}, True)):
+        config = LAFPConfig(device="cpu", names=names)
+        choose(config, meta)
+        assert config.relative_actions is near
+
+
+def test_a_state_that_is_renamed_is_the_state(tmp_path: Path) -> None:
+    meta = recorded(tmp_path / "own", lambda state, change: state + change)
+    meta.info.features["observation.joints"] = meta.info.features.pop("observation.state")
+    file = next((meta.root / "data").glob("*/*.parquet"))
+    table = pq.read_table(file)
+    renamed = {"observation.state": "observation.joints"}
+    pq.write_table(table.rename_columns([renamed.get(name, name) for name in table.column_names]), file)
+    for rename_map, near in (({}, False), ({"observation.joints": "observation.state"}, True)):
+        config = LAFPConfig(device="cpu")
+        config.context = TrainingContext(rename_map=rename_map)
+        choose(config, meta)
+        assert config.relative_actions is near
 
 
 def test_other_names_than_the_joints_are_no_places(tmp_path: Path) -> None:

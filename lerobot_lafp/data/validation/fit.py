@@ -24,6 +24,7 @@ from ...observation.angles import angles_of
 from ...options.features import name_axes
 from ...options.groups import Labels
 from ...options.names import dimension_names
+from ...training.choices import Choice, choose
 from ...training.dataset_checks import check_dataset
 from ...training.joined import fit_together
 from .matching import compare_names
@@ -69,14 +70,14 @@ def read_checkpoint(name: str) -> Checkpoint:
     return Checkpoint(name, config, found.facts, found.faults)
 
 
-def new_policy(features: Mapping[str, Any]) -> LAFPConfig:
-    """The configuration of a policy with default options that is about to be trained on a dataset.
+def new_policy(meta: Any) -> tuple[LAFPConfig, list[Choice]]:
+    """The configuration of a policy about to be trained on a dataset (``dataset.meta``), and what that chooses of it.
 
     Raises:
         ValueError: No policy can be trained on it.
     """
     config = LAFPConfig(device="cpu")
-    own = copy.deepcopy(dict(features))
+    own = copy.deepcopy(dict(meta.features))
     name_axes(own)
     policy_features = dataset_to_policy_features(own)
     config.output_features = {ACTION: policy_features[ACTION]} if ACTION in policy_features else {}
@@ -84,9 +85,10 @@ def new_policy(features: Mapping[str, Any]) -> LAFPConfig:
         key: feature for key, feature in policy_features.items() if feature.type is not FeatureType.ACTION
     }
     with _heard():
+        chosen = choose(config, meta)
         config.set_dataset_feature_metadata(own)
         config.validate_features()
-    return config
+    return config, chosen
 
 
 def protections_of(config: LAFPConfig) -> list[dict[str, Any]]:

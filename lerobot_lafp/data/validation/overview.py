@@ -89,10 +89,15 @@ def _against(facts: Facts, meta: Any, checkpoint: Checkpoint | None, robot: Mapp
         facts["policy"] = _part(facts, "policy", lambda: fit_to_dataset(checkpoint, meta, facts["columns"]), {})
     else:
         try:
-            config = new_policy(meta.features)
-            facts["new_policy"] = {"trains": True, "refused": None, "protections": protections_of(config)}
+            config, chosen = new_policy(meta)
+            facts["new_policy"] = {
+                "trains": True,
+                "refused": None,
+                "chosen": [{"option": each.typed, "reason": each.reason} for each in chosen],
+                "protections": protections_of(config),
+            }
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            facts["new_policy"] = {"trains": False, "refused": in_one_line(error), "protections": []}
+            facts["new_policy"] = {"trains": False, "refused": in_one_line(error), "chosen": [], "protections": []}
     if robot is not None:
         compared = {
             key: compare_names(

@@ -224,6 +224,9 @@ def _of_new_policy(facts: Facts) -> Iterator[str]:
         return
     if not found["trains"]:
         yield line("a policy", f"cannot be trained on it as it is: {found['refused']}")
+    if found["chosen"]:
+        yield line("a policy", "would be trained on it with these options, if none is typed:")
+        yield from (line("", f"{each['option']}  ({each['reason']})") for each in found["chosen"])
     if found["trains"] and (facts.get("labels") or {}).get("action"):
         yield line("on a robot", "a policy that is trained on this dataset would have these protections:")
         yield from of_protections(found["protections"])

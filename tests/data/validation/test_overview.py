@@ -69,6 +69,7 @@ def test_an_arm_in_a_line_a_subject(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "observation.images.top: image, 32 x 48 x 3 (height, width, channels)" in said
     assert "no camera is black, frozen or a copy" in said
     assert "meta/stats.json agrees with the tables" in said
+    assert "--policy.relative_actions=true  (actions are places of the joints" in said
     assert "on  the first command starts from where the joints are" in said
     assert "REMARK: Held still in all episodes, but for noise: `observation.state` elbow.pos" in said
 
@@ -85,8 +86,8 @@ def _filmed(frame: Frame) -> Frame:
         (JOINTS, [JOINTS[i] for i in (2, 0, 1)], "order", True),
         (JOINTS, ["pan.pos", "lift.pos", "grip"], "some", False),
         (JOINTS, ["x", "y", "z"], "other", False),
-        (JOINTS, None, "unnamed", False),
-        (JOINTS, ["motors"], "unnamed", False),
+        (JOINTS, None, "unnamed", True),  # near their joints in the same order
+        (JOINTS, ["motors"], "unnamed", True),
     ],
 )
 def test_names_side_by_side(tmp_path: Path, names: Any, action_names: Any, relation: str, protected: bool) -> None:

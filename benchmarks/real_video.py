@@ -12,9 +12,9 @@ of all draws into ``results/real_video.json``.
 
 The rows: ``lafp``, which is ``lafp train`` with nothing else typed: cameras and joints in the video; ``lafp_camera``,
 the cameras alone in it; ``latent_bc``, behaviour cloning of the latents of ``lafp``; ``flow_few`` and ``flow_all``, the
-same flow over the actions of the labelled episodes, or of all; LeRobot's ``act`` on the labelled episodes, as small as
-the others see them; and to ``hold`` still. ``probe``: a linear map from latents that saw cameras and no label to
-actions.
+same flow over the actions of the labelled episodes, or of all; LeRobot's ``act`` on the labelled episodes, with as
+many steps as ``flow_few`` and images as small as the others see them; and to ``hold`` still. ``probe``: a linear map
+from latents that saw cameras and no label to actions.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rivals
 import torch
 from lerobot.configs import PreTrainedConfig
 from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
@@ -54,7 +55,6 @@ from lerobot_lafp.training.choices import choose, chunk_of
 OUTPUT = Path("outputs/benchmarks/real_video")
 SAMPLES, STRIDE = 16, 3
 DRAWS = (0, 1, 2)
-ACT_STEPS = 3000  # of LeRobot's default batch
 ROWS = ("lafp", "lafp_camera", "flow_few", "latent_bc", "act", "hold", "flow_all", "probe")
 
 
@@ -166,13 +166,17 @@ def latent_bc(case: Case) -> Path:
 
 
 def _flow(case: Case, name: str, episodes: list[int]) -> Path:
-    """Steps and batch are those that ``lafp train`` chooses for stage 2 of as many frames."""
-    output, lengths = case.output / name, case.meta.episodes["length"]
-    steps = AMOUNTS[Stage.LATENT_POLICY].steps(sum(lengths[e] for e in episodes), BATCH)
-    amount = [f"--batch_size={BATCH}", f"--steps={steps}", f"--save_freq={steps}"]
-    words = ["--policy.type=lafp", "--policy.latent_source=actions", f"--dataset.episodes={episodes}", *amount]
+    output = case.output / name
+    words = ["--policy.type=lafp", "--policy.latent_source=actions", *_amount(case, episodes)]
     train(output, [*words, *case.dataset, *case.common, *case.options])
     return last_checkpoint(output)
+
+
+def _amount(case: Case, episodes: list[int]) -> list[str]:
+    """What a rival is trained on; steps and batch are those of ``lafp train`` for stage 2 of as many frames."""
+    lengths = case.meta.episodes["length"]
+    steps = AMOUNTS[Stage.LATENT_POLICY].steps(sum(lengths[e] for e in episodes), BATCH)
+    return [f"--dataset.episodes={episodes}", f"--batch_size={BATCH}", f"--steps={steps}", f"--save_freq={steps}"]
 
 
 def flow_few(case: Case) -> Path:
@@ -185,10 +189,9 @@ def flow_all(case: Case) -> Path:
 
 def act(case: Case) -> Path:
     output, (horizon, _) = case.output / f"act_{case.labeled}", chunk_of(case.meta)
-    words = ["--policy.type=act", f"--policy.chunk_size={horizon}", f"--policy.n_action_steps={horizon}"]
-    words += ["--policy.pretrained_backbone_weights=null", f"--dataset.episodes={case.few}", f"--steps={ACT_STEPS}"]
+    words = [*rivals.ACT, f"--policy.chunk_size={horizon}", f"--policy.n_action_steps={horizon}"]
     dataset = [f"--dataset.repo_id=local/{case.recording.name}", f"--dataset.root={small_copy(case)}"]
-    train(output, [*words, f"--save_freq={ACT_STEPS}", *dataset, *case.common])
+    train(output, [*words, *_amount(case, case.few), *dataset, *case.common])
     return last_checkpoint(output)
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rivals
 from ablation.statistics import paired_difference, summarize
 from record import RESULTS, provenance, write_result
 from so101_figure import draw
@@ -139,34 +140,9 @@ def _normalized(mode: str) -> str:
     return f"--policy.normalization_mapping={{VISUAL: MEAN_STD, {kinds}}}"
 
 
-#: LeRobot's policies with chunks as long as LAFP's, narrowed to fit so little data, at a learning rate for that.
-ACT = [
-    "--policy.type=act",
-    _normalized("MEAN_STD"),
-    "--policy.optimizer_lr=3e-4",
-    "--policy.chunk_size=16",
-    "--policy.n_action_steps=8",
-    "--policy.dim_model=128",
-    "--policy.n_heads=4",
-    "--policy.dim_feedforward=512",
-    "--policy.n_encoder_layers=3",
-    "--policy.latent_dim=16",
-    "--policy.n_vae_encoder_layers=2",
-    "--policy.pretrained_backbone_weights=null",
-]
-DIFFUSION = [
-    "--policy.type=diffusion",
-    _normalized("MIN_MAX"),
-    "--policy.optimizer_lr=1e-3",
-    "--policy.n_obs_steps=2",
-    "--policy.horizon=16",
-    "--policy.n_action_steps=8",
-    "--policy.down_dims=[32,64,128]",
-    "--policy.diffusion_step_embed_dim=64",
-    "--policy.noise_scheduler_type=DDIM",
-    "--policy.num_inference_steps=10",
-    "--policy.pretrained_backbone_weights=null",
-]
+#: LeRobot's policies, with chunks as long as LAFP's.
+ACT = [*rivals.ACT, _normalized("MEAN_STD"), "--policy.chunk_size=16", "--policy.n_action_steps=8"]
+DIFFUSION = [*rivals.DIFFUSION, _normalized("MIN_MAX"), "--policy.horizon=16", "--policy.n_action_steps=8"]
 
 
 def act_labeled(run: Run, output: Path) -> Path:

@@ -27,6 +27,8 @@ from lerobot_env_so101.policy import DEFAULT_ACTION_SCALE
 from numpy.typing import NDArray
 
 FPS = 10
+#: Steps after which the package cuts an episode of this task off.
+EPISODE_LENGTH = 300
 #: Width of `observation.environment_state`: where the block is, and where it should be.
 ENV_STATE_DIM = 6
 CAMERA = "front"
@@ -49,7 +51,7 @@ class PickPlace(SO101PickPlaceGymEnv):
     def __init__(
         self,
         image_size: int = 96,
-        episode_length: int = 100,
+        episode_length: int = EPISODE_LENGTH,
         image_obs: bool = False,
         random_block_position: bool = True,
         action_scale: float = DEFAULT_ACTION_SCALE,
@@ -80,6 +82,17 @@ class PickPlace(SO101PickPlaceGymEnv):
             {"is_success": info["succeed"]},
         )
 
+    @property
+    def block_pos(self) -> NDArray[np.float64]:
+        """Centre of the block, metres, (3,)."""
+        return np.array(self.data.sensor("block_pos").data)
+
+    def put_block(self, place: NDArray[np.float64]) -> None:
+        """Lay the block on the table at ``place`` (x, y), metres, as it lies at the start of an episode."""
+        block = self.data.jnt("block")
+        block.qpos[:] = (*place, self._block_z, 1, 0, 0, 0)
+        block.qvel[:] = 0
+
     def render(self) -> NDArray[np.uint8]:
         """The camera's picture, (S, S, 3)."""
         if self._viewer is None:
@@ -106,6 +119,7 @@ class PickPlaceConfig(SO101Env):
     """Options of the environment, `--env.*`; see `PickPlace`."""
 
     task: str | None = "SO101PickPlace-v0"
+    episode_length: int = EPISODE_LENGTH
     random_block_position: bool = True
     action_scale: float = DEFAULT_ACTION_SCALE
     image_size: int = 96

@@ -104,3 +104,30 @@ def test_play_moves_about_and_uses_the_gripper(demonstrations: Any) -> None:
     assert len(frames) == demonstrations.PLAY_STEPS
     assert np.abs(actions[:, :3]).max() <= 1
     assert set(np.unique(actions[:, 3])) == {0.0, 1.0}
+
+
+def test_an_expert_that_lost_the_cube_starts_over(demonstrations: Any) -> None:
+    class Snatched(demonstrations.PickPlace):  # type: ignore[misc,name-defined]
+        taken = False
+
+        def step(self, action: Any) -> Any:
+            if not self.taken and self.block_pos[2] > 0.06:
+                self.taken = True
+                self.put_block(np.array([0.2, 0.0]))
+            return super().step(action)
+
+    env = Snatched(episode_length=10_000)
+    frames, success = demonstrations.demonstrate(env, 0)
+    assert env.taken
+    assert success
+    grasps = np.stack([frame["action"][3] for frame in frames])
+    assert int((np.diff(grasps) < 0).sum()) > 1, "it closed the jaws again"
+
+
+def test_a_cube_is_carried_in_play(demonstrations: Any) -> None:
+    env = demonstrations.PickPlace(episode_length=10_000)
+    frames, _ = demonstrations.play(env, 1)
+    heights = np.array([frame["observation"]["environment_state"][2] for frame in frames])
+    closed = np.array([frame["action"][3] for frame in frames]) < 0.5
+    assert (heights > heights[0] + 0.01).mean() > 0.1
+    assert closed[heights > heights[0] + 0.01].mean() > 0.8

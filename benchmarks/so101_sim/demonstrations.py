@@ -25,6 +25,9 @@ from .environment import CAMERA, FPS, PickPlace
 Array = NDArray[np.float64]
 Frame = dict[str, Any]
 
+#: How far beside the cube's middle the expert aims, metres along y, so that the cube is in the middle between the open
+#: jaws. Of its own accord it aims at the cube's middle, where the fixed jaw has 2 mm to spare, and the other one 20.
+AIM = -0.008
 #: Deviation of what is added to the commands, in action units, and how much of it lasts to the next step.
 NOISE, LASTING = 0.1, 0.7
 #: A cube that is further than this below the grasp point while it should be carried has been lost, metres.
@@ -69,6 +72,8 @@ def demonstrate(env: PickPlace, seed: int) -> tuple[list[Frame], bool]:
         block, carries = env.block_pos, expert.phase in (Phase.LIFT, Phase.TRAVERSE, Phase.LOWER)
         if carries and env.ik_point_pos[2] - block[2] > LOST and block[2] < table + 0.01:
             expert.reset()
+        if expert.phase in (Phase.HOVER, Phase.DESCEND):
+            block[1] += AIM
         action = expert.act(env.ik_point_pos, block, env.goal_pos)
         if expert.done:
             break

@@ -12,7 +12,7 @@ from lerobot.configs.train import TrainPipelineConfig
 from ..configuration_lafp import LAFPConfig
 from ..lerobot_patches import labels_alone
 from ..options.constants import Stage
-from ..training.choices import Choice, choose
+from ..training.choices import Choice, cameras_of, choose
 from ..training.joined import open_metadata
 from .asked import read_command
 
@@ -29,22 +29,25 @@ class Amount:
         epochs: How often each frame is drawn.
         least: Steps of a small dataset.
         most: Steps of a large one.
+        least_of_states: Steps of a small dataset without cameras, where a step takes little.
     """
 
     epochs: float
     least: int
     most: int
+    least_of_states: int
 
-    def steps(self, frames: int, batch_size: int) -> int:
-        """In round numbers."""
+    def steps(self, frames: int, batch_size: int, sees: bool = True) -> int:
+        """In round numbers; ``sees`` is whether there is a camera."""
         wanted = frames * self.epochs / batch_size
-        return int(min(max(100 * round(wanted / 100), self.least), self.most))
+        least = self.least if sees else self.least_of_states
+        return int(min(max(100 * round(wanted / 100), least), self.most))
 
 
 AMOUNTS = {
-    Stage.LATENT_ACTION: Amount(epochs=6, least=1500, most=20_000),
-    Stage.LATENT_POLICY: Amount(epochs=8, least=2000, most=40_000),
-    Stage.ACTION_DECODER: Amount(epochs=20, least=600, most=5000),
+    Stage.LATENT_ACTION: Amount(epochs=6, least=1500, most=20_000, least_of_states=6000),
+    Stage.LATENT_POLICY: Amount(epochs=8, least=2000, most=40_000, least_of_states=6000),
+    Stage.ACTION_DECODER: Amount(epochs=20, least=600, most=5000, least_of_states=2000),
 }
 
 
@@ -73,7 +76,7 @@ def budgets(commands: Sequence[Sequence[str]], is_new: bool) -> list[list[str]]:
         except Exception as error:  # the Hub's client and LeRobot have no common base; the training says what it is
             logger.debug("%s cannot be read: %s", " ".join(arguments), error)
             return [[] for _ in commands]
-        choices = _amount(stage, cfg, asked.given, frames)
+        choices = _amount(stage, cfg, asked.given, frames, bool(cameras_of(cfg.policy, datasets.video(cfg))))
         lines += [(f"--{stage}.{each.name}={each.value}", each.reason) for each in choices]
         added.append([f"--{each.name}={each.value}" for each in choices])
     if lines:
@@ -113,14 +116,14 @@ def _of_policy(cfg: TrainPipelineConfig, datasets: _Datasets) -> list[tuple[str,
     return [(each.typed, each.reason) for each in found]
 
 
-def _amount(stage: Stage, cfg: TrainPipelineConfig, given: Collection[str], frames: int) -> list[Choice]:
+def _amount(stage: Stage, cfg: TrainPipelineConfig, given: Collection[str], frames: int, sees: bool) -> list[Choice]:
     """Steps, batch and checkpoints of one stage."""
     found, batch_size, steps = [], cfg.batch_size, cfg.steps
     if "batch_size" not in given:
         batch_size = BATCH
         found.append(Choice("batch_size", BATCH, "samples a step"))
     if "steps" not in given:
-        steps = AMOUNTS[stage].steps(frames, batch_size)
+        steps = AMOUNTS[stage].steps(frames, batch_size, sees)
         of = "labelled frames" if stage is Stage.ACTION_DECODER else "frames"
         often = steps * batch_size / max(1, frames)
         found.append(Choice("steps", steps, f"{frames:,} {of}, each about {often:.2g} times"))

@@ -123,13 +123,7 @@ def chunk_of(meta: Any, latents: int = LATENTS) -> tuple[int, bool]:
 
 def _camera(config: LAFPConfig, meta: Any) -> list[Choice]:
     """At which size cameras are seen, and by how much they are shifted while a policy trains."""
-    renamed = {} if config.context is None else config.context.rename_map
-    shapes = [
-        camera_shape(feature)
-        for key, feature in meta.features.items()
-        if feature["dtype"] in ("image", "video")
-        and (config.observations is None or renamed.get(key, key) in config.observations)
-    ]
+    shapes = cameras_of(config, meta)
     if not shapes or config.backbone.encoder == "vit":
         return []
     found = []
@@ -144,6 +138,17 @@ def _camera(config: LAFPConfig, meta: Any) -> list[Choice]:
     shift = max(1, round(max(seen) * SHIFT))
     found.append(Choice("random_shift", shift, "a policy that never sees the same image twice learns fewer by heart"))
     return found
+
+
+def cameras_of(config: LAFPConfig, meta: Any) -> list[tuple[int, ...]]:
+    """Shapes (C, H, W) of a dataset's cameras that a policy would see."""
+    renamed = {} if config.context is None else config.context.rename_map
+    return [
+        camera_shape(feature)
+        for key, feature in meta.features.items()
+        if feature["dtype"] in ("image", "video")
+        and (config.observations is None or renamed.get(key, key) in config.observations)
+    ]
 
 
 def _actions(config: LAFPConfig, meta: Any) -> list[Choice]:

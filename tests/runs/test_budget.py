@@ -16,7 +16,7 @@ from lerobot_lafp.runs.stages import train_stages
 from lerobot_lafp.runs.trainings import Training
 from lerobot_lafp.training import joined
 
-from ..data.datasets import numbers, write
+from ..data.datasets import camera, numbers, scene, write
 
 LENGTHS = (40, 60, 50)
 
@@ -66,12 +66,26 @@ def test_steps_and_batches_are_chosen_and_said(
     train_stages(words(dataset, "--policy.labeled_episodes=[1]", f"--output_dir={tmp_path}"))
     said = capsys.readouterr().out
     for run, stage in zip(trained, STAGES, strict=True):
-        assert value(run, "steps") == AMOUNTS[stage].least
+        assert value(run, "steps") == AMOUNTS[stage].least_of_states
         assert value(run, "batch_size") == BATCH
-        assert f"--{stage}.steps={AMOUNTS[stage].least}" in said
+        assert f"--{stage}.steps={AMOUNTS[stage].least_of_states}" in said
     assert "150 frames" in said
     assert "60 labelled frames" in said
     assert "--policy.relative_actions=true" in said
+
+
+@pytest.mark.parametrize("seen", ["camera", "state"])
+def test_a_camera_makes_steps_dear(trained: list[Training], tmp_path: Path, seen: str) -> None:
+    def frame(episode: int, t: int, draw: np.random.Generator) -> dict[str, Any]:
+        state = np.sin(t / 9 + np.arange(2)).astype(np.float32)
+        return {"observation.images.top": scene(t / 70, draw), "observation.state": state, "action": state}
+
+    features = {"observation.images.top": camera(), "observation.state": numbers(2), "action": numbers(2)}
+    root = write(tmp_path / "pick", features, frame, LENGTHS)
+    observed = [] if seen == "camera" else ["--policy.observations=[observation.state]"]
+    train_stages(words(root, *observed, f"--output_dir={tmp_path / 'out'}"))
+    least = "least" if seen == "camera" else "least_of_states"
+    assert [value(run, "steps") for run in trained] == [getattr(AMOUNTS[stage], least) for stage in STAGES]
 
 
 def test_what_is_set_by_hand_stays(trained: list[Training], dataset: Path, tmp_path: Path) -> None:

@@ -1,0 +1,101 @@
+"""Recordings of real robots: which episodes a draw labels, how chunks are scored, and what the result says."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from real_video import RECORDINGS, as_markdown, collect, difference, frames_of, moves, score, share_closed, targets
+
+TURN = 2 * torch.pi
+
+
+def values(**energies: list[float]) -> dict[str, Any]:
+    """Rows with the energy score of each draw."""
+    return {
+        row: {str(draw): {"energy": x, "mean": x, "best": x, "episodes": [x]} for draw, x in enumerate(of_draws)}
+        for row, of_draws in energies.items()
+    }
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_a_draw_holds_out_a_fifth_and_labels_of_the_rest(name: str) -> None:
+    recording = RECORDINGS[name]
+    (held_out, pool), again, other = recording.split(0), recording.split(0), recording.split(1)
+    assert (held_out, pool) == again
+    assert held_out != other[0]
+    assert sorted([*held_out, *pool]) == list(range(recording.episodes))
+    assert len(held_out) == round(recording.episodes / 5)
+
+
+def test_frames_have_all_that_is_scored_after_them() -> None:
+    meta = SimpleNamespace(episodes={"dataset_from_index": [0, 20, 30], "dataset_to_index": [20, 30, 60]})
+    assert frames_of(meta, [0, 1, 2], 12) == [0, 3, 6, *range(30, 49, 3)]
+
+
+def test_certain_and_right_has_no_error() -> None:
+    actual = torch.randn(3, 8, 2)
+    found = score(actual.unsqueeze(1).expand(-1, 16, -1, -1), actual, torch.ones(2), torch.tensor([False, False]))
+    assert all(float(x.abs().max()) < 1e-6 for x in found.values())
+
+
+def test_the_energy_score_rewards_two_ways_where_there_are_two() -> None:
+    """Half of the samples each way score better than all one way and than the way between."""
+    draw = torch.Generator().manual_seed(0)
+    way = torch.where(torch.rand(400, generator=draw) < 0.5, 1.0, -1.0)
+    actual = way.reshape(400, 1, 1).expand(400, 8, 1)
+    none = torch.tensor([False])
+
+    def energy(samples: torch.Tensor) -> float:
+        return float(
+            score(samples.reshape(1, 16, 1, 1).expand(400, 16, 8, 1), actual, torch.ones(1), none)["energy"].mean()
+        )
+
+    both = energy(torch.tensor([1.0, -1.0] * 8))
+    assert both < energy(torch.ones(16)) - 0.2
+    assert both < energy(torch.zeros(16)) - 0.2
+
+
+def test_errors_count_in_units_of_the_actions_and_the_short_way_round() -> None:
+    samples = torch.tensor([[[[3.1, 5.0]], [[3.1, 5.0]]]])
+    actual = torch.tensor([[[-3.1, 3.0]]])
+    found = score(samples, actual, torch.tensor([0.1, 2.0]), torch.tensor([True, False]))
+    expected = np.sqrt((((TURN - 6.2) / 0.1) ** 2 + 1) / 2)
+    assert float(found["mean"]) == pytest.approx(expected, rel=1e-4)
+    plain = difference(actual, samples[:, 0], torch.tensor([False, False]))
+    assert torch.allclose(plain, torch.tensor([[[-6.2, -2.0]]]))
+
+
+def test_a_dimension_moves_if_it_does_in_most_episodes() -> None:
+    draw = np.random.default_rng(0)
+    episodes = torch.arange(5).repeat_interleave(40)
+    often, once, never = draw.normal(size=200), np.zeros(200), np.arange(200) // 40 / 10
+    once[:40] = draw.normal(size=40)
+    assert moves(torch.tensor(np.stack([often, once, never], axis=1)), episodes) == [True, False, False]
+
+
+def test_the_share_of_the_gap_is_of_each_draw() -> None:
+    rows = values(flow_few=[0.6, 0.5], flow_all=[0.4, 0.3], lafp=[0.45, 0.5])
+    assert share_closed(rows, "lafp") == pytest.approx([0.75, 0.0])
+
+
+def test_targets_are_of_rows_with_every_draw_and_of_the_worst() -> None:
+    whole = values(flow_few=[0.6, 0.6, 0.6], flow_all=[0.4, 0.4, 0.4], lafp=[0.4, 0.42, 0.44])
+    found = {each["name"]: each for each in targets({"g1": {"10": whole}})}
+    assert [(each["value"], each["at_least"]) for each in found.values()] == [(0.8, 0.8)]
+    whole |= values(latent_bc=[0.41, 0.41, 0.43], act=[1, 1, 1], hold=[1, 1, 1])
+    found = {each["name"]: each for each in targets({"g1": {"10": whole}})}
+    assert found["lafp, g1, 10 labelled: ahead of every other row by, worst draw"]["value"] == -0.01
+    whole["lafp"].pop("2")
+    assert targets({"g1": {"10": whole}}) == []
+
+
+def test_what_is_measured_is_collected_by_recording_and_row(tmp_path: Path) -> None:
+    file = tmp_path / "g1" / "draw1" / "hold_10.json"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"energy": 0.8, "mean": 0.9, "best": 0.7, "episodes": []}')
+    found = collect(tmp_path)
+    assert found["g1"]["10"]["hold"]["1"]["energy"] == 0.8
+    assert "| hold (1) | 0.800 | 0.900 | 0.700 |  |" in as_markdown(found)

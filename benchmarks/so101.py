@@ -28,7 +28,8 @@ from record import RESULTS, provenance, write_result
 from so101_figure import draw
 
 from lerobot_lafp.checkpoint.evaluation import read_evaluation
-from lerobot_lafp.options.constants import STAGES
+from lerobot_lafp.options.constants import Stage
+from lerobot_lafp.runs.budget import AMOUNTS
 from lerobot_lafp.runs.commands import evaluate
 from lerobot_lafp.runs.stages import train_stages
 from lerobot_lafp.runs.trainings import last_checkpoint, train
@@ -50,8 +51,7 @@ class Size:
     Attributes:
         demonstrations: Episodes of the expert.
         labeled: How many of them are labelled; as many episodes of play are.
-        lafp_steps: Optimiser steps of the three stages.
-        rival_steps: Of a rival, and of the flow on actions.
+        steps: Of every training. Unset: those that `lafp train` chooses, and of a rival those of its stage 2.
         batch_size: Of all.
         workers: Processes that load.
         episodes: Of an evaluation.
@@ -61,16 +61,15 @@ class Size:
 
     demonstrations: int = 150
     labeled: int = 10
-    lafp_steps: tuple[int, int, int] = (2000, 3000, 1000)
-    rival_steps: int = 4000
+    steps: int | None = None
     batch_size: int = 64
     workers: int = 0
     episodes: int = 100
-    episode_length: int = 100
+    episode_length: int = 300
     training_seeds: tuple[int, ...] = (0, 1, 2)
 
 
-SMOKE = Size(3, 2, (2, 2, 2), 2, 4, 0, 2, 5, (0,))
+SMOKE = Size(3, 2, 2, 4, 0, 2, 5, (0,))
 
 
 @dataclass(frozen=True)
@@ -103,6 +102,11 @@ class Run:
     def demonstrations(self) -> list[str]:
         return self.dataset("dataset", "demonstrations")
 
+    @property
+    def rival_steps(self) -> int:
+        amount = AMOUNTS[Stage.LATENT_POLICY]  # 150 episodes are no more than its least
+        return self.size.steps or (amount.least if self.observed == "front" else amount.least_of_states)
+
     def dataset(self, option: str, kind: str) -> list[str]:
         name = f"{kind}_{self.observed}"
         return [f"--{option}.repo_id=local/{name}", f"--{option}.root={self.data / name}"]
@@ -110,7 +114,7 @@ class Run:
 
 def train_lafp(run: Run, output: Path, labels: list[str]) -> Path:
     """`lafp train`."""
-    steps = [f"--{stage}.steps={count}" for stage, count in zip(STAGES, run.size.lafp_steps, strict=True)]
+    steps = [] if run.size.steps is None else [f"--steps={run.size.steps}"]
     return train_stages([*run.demonstrations, *labels, *steps, *run.common, f"--output_dir={output}"])
 
 
@@ -124,7 +128,7 @@ def lafp_play(run: Run, output: Path) -> Path:
 
 def train_alone(run: Run, output: Path, options: list[str], episodes: list[int]) -> Path:
     """`lerobot-train` on some episodes, all of which have their actions."""
-    subset = [f"--dataset.episodes={episodes}", f"--steps={run.size.rival_steps}"]
+    subset = [f"--dataset.episodes={episodes}", f"--steps={run.rival_steps}"]
     train(output, [*options, *run.demonstrations, *subset, *run.common])
     return last_checkpoint(output)
 

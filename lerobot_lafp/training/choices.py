@@ -18,7 +18,7 @@ from ..options.checks import check
 from ..options.features import camera_shape, is_read
 from ..options.names import dimension_names, positions_of
 from .joined import state_of
-from .measuring import measure_lead
+from .measuring import measure_commands
 
 logger = logging.getLogger(__name__)
 
@@ -161,15 +161,16 @@ def _actions(config: LAFPConfig, meta: Any) -> list[Choice]:
     episodes = config.labels.episodes if config.labels.repo_id is not None else config.labeled_episodes
     state = state_of(config)
     joints = _joints(config, features, state)
-    nearby = None if joints is None else measure_lead(meta, ACTION, state, joints, episodes)
-    if nearby is None:
+    commands = None if joints is None else measure_commands(meta, ACTION, episodes, None, state, joints)
+    if commands is None:
         return [Choice("relative_actions", False, "no joint of `observation.state` for each action")]
-    moved = nearby["std"] > 0
-    near = float((nearby["lead"][moved] < NEAR * nearby["std"][moved]).mean()) if moved.any() else 0.0
-    if near < 0.5:
+    moved = commands["max"] > commands["min"]
+    near = commands["usual_lead"][moved] < NEAR * commands["std"][moved]
+    share = float(near.mean()) if moved.any() else 0.0
+    if share < 0.5:
         return [Choice("relative_actions", False, "actions are not places of the joints")]
     return [
-        Choice("relative_actions", True, f"actions are places of the joints, {near:.0%} of them near by"),
+        Choice("relative_actions", True, f"actions are places of the joints, {share:.0%} of them near by"),
         Choice("decoder_observes", "state", "a command depends on where its joint is"),
     ]
 

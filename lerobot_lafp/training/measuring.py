@@ -87,7 +87,7 @@ def measure_commands(
     joints: Sequence[int] | None = None,
     angles: Sequence[Angle] = (),
 ) -> Statistics | None:
-    """What commands did: their range, their largest change within an episode, how far they were from their joints.
+    """What commands did: range, deviation, largest change within an episode, how far they were from their joints.
 
     Args:
         meta: ``dataset.meta``.
@@ -99,52 +99,42 @@ def measure_commands(
         angles: Dimensions of the answer that wrap around.
 
     Returns:
-        ``min``, ``max``, ``change`` and, where ``joints`` are known, ``lead``, each (d,); None where not all tables are
-        here, or hold no finite number.
+        ``min``, ``max``, ``change``, ``std`` and, where ``joints`` are known, ``lead``, the largest, and
+        ``usual_lead``, root mean square, each (d,); None where not all tables are here, or hold no finite number.
     """
-    found: Statistics = {}
     columns = [action] if state is None or joints is None else [action, state]
-    for values, episode_of in tables(meta, columns, episodes):
-        if any(each is None for each in values):
-            return None
-        commands = turned(values[0] if order is None else values[0][:, order], angles, "own")
-        steps = np.abs(np.diff(commands, axis=0))[np.diff(episode_of) == 0]
-        here = {"min": -commands, "max": commands, "change": steps}
-        if len(columns) > 1 and joints is not None:
-            here["lead"] = np.abs(apart(commands - values[1][:, joints], angles))
-        for name, x in here.items():
-            most = np.where(np.isfinite(x), x, -np.inf).max(axis=0, initial=0.0 if name == "change" else -np.inf)
-            found[name] = np.maximum(found[name], most) if name in found else most
-    if not found or not all(np.isfinite(x).all() for x in found.values()):
+    read = [*tables(meta, columns, episodes)]
+    if not read or any(x is None for values, _ in read for x in values):
         return None
-    return {**found, "min": -found["min"]}
+    commands, *places = (np.concatenate(column) for column in zip(*(values for values, _ in read), strict=True))
+    episode_of = np.concatenate([each for _, each in read])
+    commands = turned(commands if order is None else commands[:, order], angles, "own")
+    steps = np.abs(np.diff(commands, axis=0))[np.diff(episode_of) == 0]
+    found = {
+        "min": -_most(-commands),
+        "max": _most(commands),
+        "change": _most(steps, 0.0),
+        "std": np.sqrt(_mean_square(commands, centred=True)),
+    }
+    if places:
+        off = apart(commands - places[0][:, joints], angles)
+        found |= {"lead": _most(np.abs(off)), "usual_lead": np.sqrt(_mean_square(off))}
+    return found if all(np.isfinite(x).all() for x in found.values()) else None
 
 
-def measure_lead(
-    meta: Any, action: str, state: str, joints: Sequence[int], episodes: Sequence[int] | None = None
-) -> Statistics | None:
-    """How far commands are from their joints, beside how much they vary.
+def _most(x: Numbers, least: float = -np.inf) -> Numbers:
+    """The largest of each column, of what is finite."""
+    most: Numbers = np.where(np.isfinite(x), x, -np.inf).max(axis=0, initial=least)
+    return most
 
-    Args:
-        meta: ``dataset.meta``.
-        action: Column of the commands.
-        state: Column of the joints' positions.
-        joints: Column of ``state`` that each command is to.
-        episodes: Those to look at; unset: all.
 
-    Returns:
-        ``lead``, root mean square, and ``std``, each (A,); None where not all tables are here.
-    """
-    rows: list[Numbers] = []
-    for values, _ in tables(meta, [action, state], episodes):
-        if any(each is None for each in values):
-            return None
-        rows.append(np.stack([values[0], values[1][:, list(joints)]]))
-    both = np.concatenate(rows, axis=1) if rows else np.zeros((2, 0, len(joints)))
-    both = both[:, np.isfinite(both).all(axis=(0, 2))]
-    if not both.shape[1]:
-        return None
-    return {"lead": np.sqrt(((both[0] - both[1]) ** 2).mean(axis=0)), "std": both[0].std(axis=0)}
+def _mean_square(x: Numbers, centred: bool = False) -> Numbers:
+    """Of each column, of what is finite; if ``centred`` about its mean."""
+    there = np.isfinite(x)
+    count, x = np.maximum(1, there.sum(axis=0)), np.where(there, x, 0.0)
+    mean = x.sum(axis=0) / count if centred else 0.0
+    square: Numbers = (np.where(there, x - mean, 0.0) ** 2).sum(axis=0) / count
+    return square
 
 
 def tables(

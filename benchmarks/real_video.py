@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import rivals
 import torch
+from ablation.statistics import align, paired_difference, stack, summarize
 from lerobot.configs import PreTrainedConfig
 from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
 from lerobot.datasets.factory import resolve_delta_timestamps
@@ -448,15 +449,32 @@ def targets(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
+def intervals(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Recording -> labelled -> row: its energy score with the interval over draws and held-out episodes, an episode
+    counting as much as another, and by how much it is below that of the flow on few labels, paired."""
+    found: dict[str, Any] = {}
+    for name, by_labeled in measured.items():
+        for labeled, rows in by_labeled.items():
+            energies = {row: {int(d): x["episodes"] for d, x in draws.items()} for row, draws in rows.items()}
+            energies.pop("probe", None)
+            of_rows = found.setdefault(name, {}).setdefault(labeled, {})
+            for row, energy in energies.items():
+                of_rows[row] = {"energy": summarize(stack(energy))}
+                if row != "flow_few" and {*energy} & {*energies.get("flow_few", {})}:
+                    of_rows[row]["below_flow_few"] = paired_difference(*align(energies["flow_few"], energy))
+    return found
+
+
 def as_markdown(measured: Mapping[str, Any]) -> str:
     """A table of energy scores, one line a row, and the share of the gap."""
+    of = intervals(measured)
     lines = []
     for name, by_labeled in measured.items():
         for labeled, rows in by_labeled.items():
             lines += [
                 f"\n{name}, {labeled} labelled",
-                "| row | energy | mean | best | of the gap |",
-                "|---|---|---|---|---|",
+                "| row | energy | mean | best | below the flow on few | of the gap |",
+                "|---|---|---|---|---|---|",
             ]
             for row, draws in rows.items():
                 if row == "probe":
@@ -464,7 +482,9 @@ def as_markdown(measured: Mapping[str, Any]) -> str:
                 means = [sum(x[k] for x in draws.values()) / len(draws) for k in ("energy", "mean", "best")]
                 whole = all({*draws} <= {*rows.get(other, {})} for other in ("flow_few", "flow_all"))
                 shares = " ".join(f"{x:.0%}" for x in share_closed(rows, row)) if whole else ""
-                lines.append(f"| {row} ({len(draws)}) | {' | '.join(f'{x:.3f}' for x in means)} | {shares} |")
+                below = of[name][labeled][row].get("below_flow_few")
+                off = "" if below is None else "{:.3f} [{:.3f}, {:.3f}]".format(below["mean"], *below["ci95"])
+                lines.append(f"| {row} ({len(draws)}) | {' | '.join(f'{x:.3f}' for x in means)} | {off} | {shares} |")
     return "\n".join(lines)
 
 
@@ -498,7 +518,12 @@ def main() -> None:
     measured = collect(given.output_dir)
     print(as_markdown(measured))
     if measured and not given.options:
-        result = {"measured": measured, "targets": targets(measured), "provenance": provenance()}
+        result = {
+            "measured": measured,
+            "intervals": intervals(measured),
+            "targets": targets(measured),
+            "provenance": provenance(),
+        }
         print(write_result("real_video", result))
 
 

@@ -7,7 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from real_video import RECORDINGS, as_markdown, collect, difference, frames_of, moves, score, share_closed, targets
+from real_video import (
+    RECORDINGS,
+    as_markdown,
+    collect,
+    difference,
+    frames_of,
+    intervals,
+    moves,
+    score,
+    share_closed,
+    targets,
+)
 
 TURN = 2 * torch.pi
 
@@ -98,7 +109,16 @@ def test_targets_are_of_rows_with_every_draw_and_of_the_worst() -> None:
 def test_what_is_measured_is_collected_by_recording_and_row(tmp_path: Path) -> None:
     file = tmp_path / "g1" / "draw1" / "hold_10.json"
     file.parent.mkdir(parents=True)
-    file.write_text('{"energy": 0.8, "mean": 0.9, "best": 0.7, "episodes": []}')
+    file.write_text('{"energy": 0.8, "mean": 0.9, "best": 0.7, "episodes": [0.8]}')
     found = collect(tmp_path)
     assert found["g1"]["10"]["hold"]["1"]["energy"] == 0.8
-    assert "| hold (1) | 0.800 | 0.900 | 0.700 |  |" in as_markdown(found)
+    assert "| hold (1) | 0.800 | 0.900 | 0.700 |  |  |" in as_markdown(found)
+
+
+def test_intervals_are_of_what_both_rows_have() -> None:
+    rows = values(flow_few=[0.6, 0.5, 0.7], lafp=[0.5, 0.4])
+    found = intervals({"g1": {"10": rows}})["g1"]["10"]
+    assert found["flow_few"]["energy"]["mean"] == pytest.approx(0.6)
+    assert found["flow_few"]["energy"]["seeds"] == 3
+    assert found["lafp"]["below_flow_few"]["mean"] == pytest.approx(0.1)
+    assert found["lafp"]["below_flow_few"]["seeds"] == 2

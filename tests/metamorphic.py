@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from hypothesis import HealthCheck, Phase, settings
 from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
 from lerobot.datasets.factory import resolve_delta_timestamps
 from lerobot.policies.factory import make_policy
@@ -28,6 +29,16 @@ from .conftest import TINY
 Numbers = NDArray[Any]
 STATE, ACTION, FORCE = "observation.state", "action", "observation.force"
 FPS = 10
+
+#: An example trains a policy, or several.
+FEW = settings(
+    max_examples=3,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],  # to find a smaller example takes minutes
+    suppress_health_check=list(HealthCheck),
+)
 
 #: Kind of a dimension -> its numbers, of so many frames.
 KINDS: Mapping[str, Callable[[np.random.Generator, int], Numbers]] = {
@@ -198,6 +209,24 @@ def commands(policy: LAFPPolicy, frames: Sequence[Mapping[str, Tensor]]) -> Tens
     torch.manual_seed(3)
     together = {key: torch.cat([frame[key] for frame in frames]) for key in frames[0] if key != ACTION}
     return policy.predict_action_chunk(together)
+
+
+def one_by_one(policy: LAFPPolicy, frames: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    """What ``select_action`` commands in an episode of these frames, (frames, A), while no time passes."""
+    policy.eval()
+    policy.reset()
+    if policy._guard is not None:
+        policy._guard.clock = lambda: 0.0
+    torch.manual_seed(5)
+    return torch.cat([policy.select_action({k: x for k, x in frame.items() if k != ACTION}) for frame in frames])
+
+
+def prefix(policy: LAFPPolicy, frames: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    """A chunk that goes on from the one before, as with ``--inference.type=rtc``."""
+    policy.reset()
+    torch.manual_seed(7)
+    before = policy.predict_action_chunk({STATE: frames[0][STATE]})
+    return policy.predict_action_chunk({STATE: frames[1][STATE]}, inference_delay=1, prev_chunk_left_over=before[0, 1:])
 
 
 def saved(policy: LAFPPolicy, folder: Path) -> Path:

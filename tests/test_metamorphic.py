@@ -3,18 +3,17 @@
 import itertools
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lerobot.datasets import LeRobotDataset
 from lerobot.policies.rtc import RTCConfig
-from torch import Tensor
 
 from lerobot_lafp import LAFPPolicy
 from lerobot_lafp.acting import limits as limits_module
@@ -26,6 +25,7 @@ from lerobot_lafp.processor_lafp import make_lafp_pre_post_processors
 
 from .metamorphic import (
     ACTION,
+    FEW,
     FORCE,
     FPS,
     KINDS,
@@ -39,21 +39,14 @@ from .metamorphic import (
     fresh,
     joints,
     loss_of,
+    one_by_one,
+    prefix,
     saved,
     written,
 )
 
 pytestmark = pytest.mark.slow
 
-#: An example trains a policy, or several.
-FEW = settings(
-    max_examples=3,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=[Phase.explicit, Phase.generate],  # to find a smaller example takes minutes
-    suppress_health_check=list(HealthCheck),
-)
 ONE_STEP: dict[str, Any] = {"n_obs_steps": 1, "horizon": 1, "num_latents": 1, "n_action_steps": 1}
 kinds = st.lists(st.sampled_from(sorted(KINDS)), min_size=2, max_size=5)
 
@@ -103,24 +96,6 @@ def test_dimensions_in_another_order_are_the_same(
         )
         assert fit(same, first) == fit(other, second)
         assert_same(same, other)
-
-
-def one_by_one(policy: LAFPPolicy, frames: Sequence[Mapping[str, Tensor]]) -> Tensor:
-    """What ``select_action`` commands in an episode of these frames, (frames, A), while no time passes."""
-    policy.eval()
-    policy.reset()
-    if policy._guard is not None:
-        policy._guard.clock = lambda: 0.0
-    torch.manual_seed(5)
-    return torch.cat([policy.select_action({k: x for k, x in frame.items() if k != ACTION}) for frame in frames])
-
-
-def prefix(policy: LAFPPolicy, frames: Sequence[Mapping[str, Tensor]]) -> Tensor:
-    """A chunk that goes on from the one before, as with ``--inference.type=rtc``."""
-    policy.reset()
-    torch.manual_seed(7)
-    before = policy.predict_action_chunk({STATE: frames[0][STATE]})
-    return policy.predict_action_chunk({STATE: frames[1][STATE]}, inference_delay=1, prev_chunk_left_over=before[0, 1:])
 
 
 @FEW

@@ -98,7 +98,7 @@ def _angles(saved: Mapping[str, Any]) -> dict[str, list[str]]:
     known = {**(facts["vector_names"] or {}), OBS_STATE: facts["state_names"], ACTION: facts["action_names"]}
     known |= saved["names"] or {}
     found = {}
-    for key, angles in (facts.get("angles") or {}).items():
+    for key, angles in (facts["angles"] or {}).items():
         if angles:
             places = [int(each[0]) for each in angles]
             names = known.get(key) or numbered("dimension", max(places) + 1)

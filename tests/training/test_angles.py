@@ -18,6 +18,7 @@ from lerobot_lafp.training.measuring import measure_columns
 
 from ..metamorphic import (
     ACTION,
+    FEW,
     STATE,
     Data,
     commands,
@@ -26,10 +27,11 @@ from ..metamorphic import (
     following,
     frames_of,
     fresh,
+    one_by_one,
+    prefix,
     saved,
     written,
 )
-from ..test_metamorphic import FEW, one_by_one, prefix
 
 TURN = 2 * np.pi
 ARM = ["moves", "ramp", "ticks"]

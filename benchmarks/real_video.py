@@ -19,6 +19,7 @@ from latents that saw cameras and no label to actions.
 
 import argparse
 import json
+import math
 import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,6 +48,7 @@ from lerobot_lafp.diagnostics.view_measures import accuracy
 from lerobot_lafp.frames.dataset import StoredDataset
 from lerobot_lafp.frames.serving import with_frame_store
 from lerobot_lafp.modeling_lafp import LAFPPolicy
+from lerobot_lafp.observation.angles import Angle, apart
 from lerobot_lafp.options.constants import STAGES, Stage
 from lerobot_lafp.runs.budget import AMOUNTS, BATCH
 from lerobot_lafp.runs.stages import train_stages
@@ -121,10 +123,11 @@ class Case:
         return LeRobotDatasetMetadata(f"local/{self.recording.name}", root=self.root)
 
     @property
-    def wraps(self) -> Tensor:
-        """Which actions are angles that wrap around, (A,)."""
-        action = self.meta.features[ACTION]
-        return torch.tensor([name in self.recording.angles for name in action["names"] or [""] * action["shape"][0]])
+    def angles(self) -> list[Angle]:
+        """Which actions wrap around."""
+        names = self.meta.features[ACTION]["names"] or []
+        turn = 2 * math.pi
+        return [Angle(i, turn, -turn / 2, 0.0) for i, name in enumerate(names) if name in self.recording.angles]
 
     @property
     def dataset(self) -> list[str]:
@@ -279,20 +282,15 @@ def deviations(case: Case) -> Tensor:
     actions = torch.from_numpy(np.stack(table[ACTION][:])).double()
     used = torch.from_numpy(np.isin(table["episode_index"][:], case.pool))
     actions = actions[used]
-    mean = actions.mean(dim=0)
-    circular = torch.atan2(actions.sin().mean(dim=0), actions.cos().mean(dim=0))
-    off = difference(actions, torch.where(case.wraps, circular, mean), case.wraps)
-    return off.square().mean(dim=0).sqrt()
+    middle = actions.mean(dim=0)
+    for i in (angle.dimension for angle in case.angles):
+        middle[i] = torch.atan2(actions[:, i].sin().mean(), actions[:, i].cos().mean())
+    return apart(actions - middle, case.angles).square().mean(dim=0).sqrt()
 
 
-def difference(a: Tensor, b: Tensor, wraps: Tensor) -> Tensor:
-    off = a - b
-    return torch.where(wraps, torch.atan2(off.sin(), off.cos()), off)
-
-
-def score(samples: Tensor, actual: Tensor, unit: Tensor, wraps: Tensor) -> dict[str, Tensor]:
+def score(samples: Tensor, actual: Tensor, unit: Tensor, angles: Sequence[Angle]) -> dict[str, Tensor]:
     """Of samples (B, S, H, A) for what was done (B, H, A): one value an observation, (B,)."""
-    off = difference(samples.double(), actual.double().unsqueeze(1), wraps) / unit
+    off = apart(samples.double() - actual.double().unsqueeze(1), angles) / unit
     found = accuracy(off, torch.zeros_like(off[:, 0]), torch.ones(off[:, 0].shape[:2], dtype=torch.bool))
     return {"energy": found.energy_score, "mean": found.mean, "best": found.best}
 
@@ -309,7 +307,7 @@ def scored(case: Case, config: Any, horizon: int, said: Callable[[Mapping[str, A
     unit = deviations(case)
     found = []
     for batch in batches(case, config, horizon):
-        scores = score(said(batch), batch[ACTION], unit, case.wraps)
+        scores = score(said(batch), batch[ACTION], unit, case.angles)
         found.append({**scores, "episode": batch["episode_index"].reshape(-1)})
     values = {key: torch.cat([each[key] for each in found]) for key in found[0]}
     episodes = values.pop("episode")
@@ -348,7 +346,7 @@ def probe(case: Case) -> dict[str, Any]:
         if case.recording.positions:
             state = batch[OBS_STATE]
             state = state[:, 0] if state.ndim == 3 else state
-            action = difference(action, state, case.wraps)
+            action = apart(action - state, case.angles)
         y.append(action)
         e.append(batch["episode_index"].reshape(-1))
     actions, episodes = torch.cat(y), torch.cat(e)

@@ -67,7 +67,7 @@ def turned[X: (Tensor, NDArray[Any])](x: X, angles: Sequence[Angle], into: Liter
     return x
 
 
-def apart(difference: NDArray[Any], angles: Sequence[Angle]) -> NDArray[Any]:
+def apart[X: (Tensor, NDArray[Any])](difference: X, angles: Sequence[Angle]) -> X:
     """Differences (.., d) between two places, of angles the short way round."""
     centred = [Angle(each.dimension, each.turn, -each.turn / 2, 0.0) for each in angles]
     return turned(difference, centred, "own")

@@ -11,7 +11,6 @@ from real_video import (
     RECORDINGS,
     as_markdown,
     collect,
-    difference,
     frames_of,
     intervals,
     moves,
@@ -20,7 +19,10 @@ from real_video import (
     targets,
 )
 
+from lerobot_lafp.observation.angles import Angle
+
 TURN = 2 * torch.pi
+WRAPS = Angle(0, TURN, -TURN / 2, 0.0)
 
 
 def values(**energies: list[float]) -> dict[str, Any]:
@@ -48,7 +50,7 @@ def test_frames_have_all_that_is_scored_after_them() -> None:
 
 def test_certain_and_right_has_no_error() -> None:
     actual = torch.randn(3, 8, 2)
-    found = score(actual.unsqueeze(1).expand(-1, 16, -1, -1), actual, torch.ones(2), torch.tensor([False, False]))
+    found = score(actual.unsqueeze(1).expand(-1, 16, -1, -1), actual, torch.ones(2), [])
     assert all(float(x.abs().max()) < 1e-6 for x in found.values())
 
 
@@ -57,11 +59,10 @@ def test_the_energy_score_rewards_two_ways_where_there_are_two() -> None:
     draw = torch.Generator().manual_seed(0)
     way = torch.where(torch.rand(400, generator=draw) < 0.5, 1.0, -1.0)
     actual = way.reshape(400, 1, 1).expand(400, 8, 1)
-    none = torch.tensor([False])
 
     def energy(samples: torch.Tensor) -> float:
         return float(
-            score(samples.reshape(1, 16, 1, 1).expand(400, 16, 8, 1), actual, torch.ones(1), none)["energy"].mean()
+            score(samples.reshape(1, 16, 1, 1).expand(400, 16, 8, 1), actual, torch.ones(1), [])["energy"].mean()
         )
 
     both = energy(torch.tensor([1.0, -1.0] * 8))
@@ -72,11 +73,11 @@ def test_the_energy_score_rewards_two_ways_where_there_are_two() -> None:
 def test_errors_count_in_units_of_the_actions_and_the_short_way_round() -> None:
     samples = torch.tensor([[[[3.1, 5.0]], [[3.1, 5.0]]]])
     actual = torch.tensor([[[-3.1, 3.0]]])
-    found = score(samples, actual, torch.tensor([0.1, 2.0]), torch.tensor([True, False]))
+    found = score(samples, actual, torch.tensor([0.1, 2.0]), [WRAPS])
     expected = np.sqrt((((TURN - 6.2) / 0.1) ** 2 + 1) / 2)
     assert float(found["mean"]) == pytest.approx(expected, rel=1e-4)
-    plain = difference(actual, samples[:, 0], torch.tensor([False, False]))
-    assert torch.allclose(plain, torch.tensor([[[-6.2, -2.0]]]))
+    plain = score(samples, actual, torch.tensor([0.1, 2.0]), [])
+    assert float(plain["mean"]) == pytest.approx(np.sqrt(((6.2 / 0.1) ** 2 + 1) / 2), rel=1e-4)
 
 
 def test_a_dimension_moves_if_it_does_in_most_episodes() -> None:

@@ -7,13 +7,17 @@ the paper the frozen policy's, moved towards these by ``flow.interpolation_input
 import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from .layers import mean_over_valid, mlp
 from .running_statistics import RunningMoments
 
 
 class ActionDecoder(nn.Module):
-    """A three-layer perceptron from a chunk of latents, with or without observation, to H actions.
+    """A three-layer perceptron from latents, with or without observation, to actions.
+
+    The same one makes each latent's actions, H / L of them. It reads all latents of the chunk, by how far before and
+    after its own they lie, and which place its own has: a labelled chunk teaches it L times.
 
     Args:
         num_latents: L.
@@ -21,24 +25,44 @@ class ActionDecoder(nn.Module):
         horizon: H.
         action_dim: A.
         hidden: Hidden width.
-        observation_dim: Width of the flattened observation it also reads; 0: latents alone.
+        observation_dim: Width O of the flattened observation it also reads; 0: latents alone.
+        whole: One for all latents instead, which makes the H actions at once, as those of older checkpoints do.
     """
 
     def __init__(
-        self, num_latents: int, latent_dim: int, horizon: int, action_dim: int, hidden: int, observation_dim: int = 0
+        self,
+        num_latents: int,
+        latent_dim: int,
+        horizon: int,
+        action_dim: int,
+        hidden: int,
+        observation_dim: int = 0,
+        whole: bool = False,
     ) -> None:
         super().__init__()
         self.horizon = horizon
         self.observation_dim = observation_dim
-        self.network = mlp(num_latents * latent_dim + observation_dim, hidden, horizon * action_dim)
+        self.whole = whole
+        if whole:
+            self.network = mlp(num_latents * latent_dim + observation_dim, hidden, horizon * action_dim)
+        else:
+            seen = (2 * num_latents - 1) * latent_dim + num_latents + observation_dim
+            self.network = mlp(seen, hidden, horizon // num_latents * action_dim)
         self.moments = RunningMoments(action_dim)
 
     def _normalized(self, z: Tensor, observation: Tensor | None) -> Tensor:
-        x = rearrange(z, "b l d -> b (l d)")
+        num_latents = z.shape[1]
+        if self.whole:
+            read = [rearrange(z, "b l d -> b 1 (l d)")]
+        else:
+            others = num_latents - 1
+            around = pad(z, (0, 0, others, others)).unfold(1, num_latents + others, 1)
+            place = torch.eye(num_latents, dtype=z.dtype, device=z.device)
+            read = [rearrange(around, "b l d w -> b l (w d)"), repeat(place, "l p -> b l p", b=len(z))]
         if self.observation_dim:
             assert observation is not None
-            x = torch.cat([x, observation], dim=-1)
-        return rearrange(self.network(x), "b (h a) -> b h a", h=self.horizon)
+            read.append(repeat(observation, "b o -> b l o", l=read[0].shape[1]))
+        return rearrange(self.network(torch.cat(read, dim=-1)), "b l (k a) -> b (l k) a", a=self.moments.mean.shape[0])
 
     def forward(self, z: Tensor, observation: Tensor | None = None) -> Tensor:
         """Latents (B, L, Dz), normalised, and an observation (B, O) where it reads one -> actions (B, H, A)."""

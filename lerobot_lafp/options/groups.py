@@ -140,6 +140,10 @@ class Facts:
     text_dim: int | None = filled_in()
     """Width of the text model's vectors."""
 
+    decoder_per_latent: bool | None = filled_in()
+    """Whether the decoder makes the actions of each latent, and not all of a chunk at once. Unset: of a version that
+    did not know of it, or begun with one."""
+
     backbone_config: dict[str, Any] | None = filled_in()
     """What ``transformers`` needs to build the ViT again."""
 

@@ -51,6 +51,8 @@ class TrainingRun:
             config.facts.motion_weight = config.motion.weight
         elif config.facts.motion_weight is None:
             config.facts.motion_weight = default_motion_weight(config)
+        if fresh:
+            config.facts.decoder_per_latent = True
         self.known_tasks = len(config.facts.tasks or [])
         take_angles(config, meta, fresh)
         self.stats = measure_states(config, stats, meta, fresh)

@@ -8,8 +8,8 @@ from lerobot_lafp.model.action_decoder import ActionDecoder
 NAN = float("nan")
 
 
-def build(observation_dim: int = 0) -> ActionDecoder:
-    return ActionDecoder(2, 3, horizon=4, action_dim=2, hidden=16, observation_dim=observation_dim).train()
+def build(observation_dim: int = 0, whole: bool = False) -> ActionDecoder:
+    return ActionDecoder(2, 3, 4, 2, hidden=16, observation_dim=observation_dim, whole=whole).train()
 
 
 def silence(decoder: ActionDecoder) -> None:
@@ -17,9 +17,10 @@ def silence(decoder: ActionDecoder) -> None:
     torch.nn.init.zeros_(decoder.network[-1].bias)
 
 
+@pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("observation_dim", [0, 5])
-def test_it_reads_latents_and_the_observation_where_it_has_one(observation_dim: int) -> None:
-    decoder = build(observation_dim)
+def test_it_reads_latents_and_the_observation_where_it_has_one(observation_dim: int, whole: bool) -> None:
+    decoder = build(observation_dim, whole)
     z, observation = torch.randn(6, 2, 3), torch.randn(6, 5) if observation_dim else None
     actions = decoder(z, observation)
     assert actions.shape == (6, 4, 2)
@@ -27,6 +28,27 @@ def test_it_reads_latents_and_the_observation_where_it_has_one(observation_dim: 
     if observation is not None:
         assert not torch.allclose(actions, decoder(z, observation + 1))
     torch.testing.assert_close(actions[:1], decoder(z[:1], observation if observation is None else observation[:1]))
+
+
+def test_every_latent_is_decoded_alike_but_for_its_place() -> None:
+    """What lies around a latent is told by how far from it, so that a chunk one latent later decodes to the same."""
+    decoder = build()
+    z, nothing = torch.randn(6, 1, 3), torch.zeros(6, 1, 3)
+    first, second = decoder(torch.cat([z, nothing], dim=1))[:, :2], decoder(torch.cat([nothing, z], dim=1))[:, 2:]
+    assert not torch.allclose(first, second)
+    decoder.network[0].weight.data[:, -2:] = 0
+    first, second = decoder(torch.cat([z, nothing], dim=1))[:, :2], decoder(torch.cat([nothing, z], dim=1))[:, 2:]
+    torch.testing.assert_close(first, second)
+
+
+@pytest.mark.parametrize("changed", [0, 1])
+def test_actions_depend_on_the_latents_before_and_after_their_own(changed: int) -> None:
+    decoder = build()
+    z = torch.randn(6, 2, 3)
+    other = z.clone()
+    other[:, changed] += 1
+    moved = (decoder(other) - decoder(z)).abs().amax(dim=(0, 2))
+    assert bool((moved > 1e-4).all())
 
 
 def test_the_loss_is_in_units_of_the_actions_own_deviation() -> None:

@@ -122,6 +122,7 @@ def test_what_is_filled_in_outlives_a_config_json(tmp_path: Path, make_config: C
         "tasks": ["push"],
         "task_encoder": "words",
         "text_dim": 8,
+        "decoder_per_latent": True,
         "backbone_config": {"patch_size": 4},
         "motion_weight": 0.3,
         "undecided": ["relative_actions"],

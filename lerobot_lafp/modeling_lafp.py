@@ -25,7 +25,7 @@ from .checkpoint.download import download
 from .checkpoint.facts import TENSORS, facts_of_config, facts_of_dataset, facts_of_tensors
 from .checkpoint.history import runs_before
 from .checkpoint.integrity import SEALS, atomic_save, has_written, installed_versions
-from .checkpoint.loading import as_array, load_weights
+from .checkpoint.loading import as_array, load_weights, renew_decoder
 from .checkpoint.processors import refuse_processors
 from .configuration_lafp import LAFPConfig
 from .model.stages import Stages, build
@@ -294,6 +294,8 @@ class LAFPPolicy(PreTrainedPolicy):
         of_hub = {name: kwargs.pop(name) for name in _HUB_OPTIONS if name in kwargs}
         folder = download(pretrained_name_or_path, **of_hub)
         refuse_processors(folder)
+        if config is not None:
+            renew_decoder(config, folder)
         return cast(Self, super().from_pretrained(folder, config=config, load_backbone=False, **kwargs))
 
     @classmethod

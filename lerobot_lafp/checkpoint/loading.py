@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from draccus import encode
-from huggingface_hub.constants import CONFIG_NAME
+from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -82,6 +82,23 @@ def load_weights(policy: nn.Module, config: LAFPConfig, file: str) -> None:
     if len(kept) < len(own):
         logger.info("Built anew, not loaded: %s", sorted({n.split(".")[0] for n in set(own) - set(kept)}))
     policy.load_state_dict(kept, strict=False)
+
+
+def renew_decoder(config: LAFPConfig, folder: Path) -> None:
+    """Have the decoder of an older version made as new ones are, if that version has not trained it.
+
+    Args:
+        config: Of the policy that the checkpoint in ``folder`` is about to be loaded into. Changed in place.
+        folder: What cannot be read there is left for ``load_weights`` to refuse.
+    """
+    if config.facts.decoder_per_latent:
+        return
+    try:
+        with safe_open(folder / SAFETENSORS_SINGLE_FILE, framework="np") as opened:
+            steps = opened.get_tensor("stage_steps")
+    except (OSError, SafetensorError):
+        return
+    config.facts.decoder_per_latent = None if steps[Stage.ACTION_DECODER.place] else True
 
 
 def as_array(tensor: Tensor) -> NDArray[Any]:

@@ -142,7 +142,7 @@ class Facts:
 
     decoder_per_latent: bool | None = filled_in()
     """Whether the decoder makes the actions of each latent, and not all of a chunk at once. Unset: of a version that
-    did not know of it, or begun with one."""
+    trained it otherwise."""
 
     backbone_config: dict[str, Any] | None = filled_in()
     """What ``transformers`` needs to build the ViT again."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from lerobot_lafp import LAFPPolicy
 from lerobot_lafp.checkpoint.inspection import inspect
 from lerobot_lafp.checkpoint.integrity import seal
+from lerobot_lafp.model.stages import build
 from lerobot_lafp.options.constants import STAGES
 
 from ..conftest import FRONT, STATE, WIDE
@@ -294,3 +295,24 @@ def test_no_pickle_and_no_code_is_loaded(
     config.pretrained_path = tmp_path
     LAFPPolicy.from_pretrained(tmp_path, config=config)
     make_pre_post_processors(config, pretrained_path=str(tmp_path))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_older_decoder_stays_as_it_was_trained_and_only_then(
+    stage: str, trained: Callable[..., LAFPPolicy], tmp_path: Path
+) -> None:
+    """Versions before had one network make the whole chunk; what they have trained acts as it did."""
+    policy = trained(stage, STATE)
+    config = policy.config
+    config.facts.decoder_per_latent = None
+    policy.action_decoder = build(config, None, 0, False).action_decoder
+    policy.save_pretrained(tmp_path)
+    for asked in STAGES[STAGES.index(stage) :]:
+        loaded = LAFPPolicy.from_pretrained(tmp_path, config=config.but(stage=asked))
+        assert loaded.action_decoder is not None
+        assert loaded.action_decoder.whole == (stage == "action_decoder")
+        assert config.facts.decoder_per_latent is None
+        again = tmp_path / asked
+        loaded.save_pretrained(again)
+        loaded = LAFPPolicy.from_pretrained(again, config=PreTrainedConfig.from_pretrained(again))
+        assert loaded.action_decoder.whole == (stage == "action_decoder")

@@ -16,8 +16,8 @@ from .running_statistics import RunningMoments
 class ActionDecoder(nn.Module):
     """A three-layer perceptron from latents, with or without observation, to actions.
 
-    The same one makes each latent's actions, H / L of them. It reads all latents of the chunk, by how far before and
-    after its own they lie, and which place its own has: a labelled chunk teaches it L times.
+    The same one makes each latent's actions, H / L of them. It reads that latent, those before it and the next, and
+    which place it has: a labelled chunk teaches it L times.
 
     Args:
         num_latents: L.
@@ -26,6 +26,7 @@ class ActionDecoder(nn.Module):
         action_dim: A.
         hidden: Hidden width.
         observation_dim: Width O of the flattened observation it also reads; 0: latents alone.
+        relative: Actions are places as seen from the present one: each latent's go on from where that before it led.
         whole: One for all latents instead, which makes the H actions at once, as those of older checkpoints do.
     """
 
@@ -37,32 +38,38 @@ class ActionDecoder(nn.Module):
         action_dim: int,
         hidden: int,
         observation_dim: int = 0,
+        relative: bool = False,
         whole: bool = False,
     ) -> None:
         super().__init__()
         self.horizon = horizon
         self.observation_dim = observation_dim
+        self.relative = relative
         self.whole = whole
         if whole:
             self.network = mlp(num_latents * latent_dim + observation_dim, hidden, horizon * action_dim)
         else:
-            seen = (2 * num_latents - 1) * latent_dim + num_latents + observation_dim
+            seen = (num_latents + 1) * latent_dim + num_latents + observation_dim
             self.network = mlp(seen, hidden, horizon // num_latents * action_dim)
         self.moments = RunningMoments(action_dim)
 
     def _normalized(self, z: Tensor, observation: Tensor | None) -> Tensor:
-        num_latents = z.shape[1]
         if self.whole:
             read = [rearrange(z, "b l d -> b 1 (l d)")]
         else:
-            others = num_latents - 1
-            around = pad(z, (0, 0, others, others)).unfold(1, num_latents + others, 1)
-            place = torch.eye(num_latents, dtype=z.dtype, device=z.device)
+            latents = z.shape[1]
+            around = pad(z, (0, 0, latents - 1, 1)).unfold(1, latents + 1, 1)
+            place = torch.eye(latents, dtype=z.dtype, device=z.device)
             read = [rearrange(around, "b l d w -> b l (w d)"), repeat(place, "l p -> b l p", b=len(z))]
         if self.observation_dim:
             assert observation is not None
             read.append(repeat(observation, "b o -> b l o", l=read[0].shape[1]))
-        return rearrange(self.network(torch.cat(read, dim=-1)), "b l (k a) -> b (l k) a", a=self.moments.mean.shape[0])
+        each = self.network(torch.cat(read, dim=-1))
+        actions = rearrange(each, "b l (k a) -> b l k a", a=self.moments.mean.shape[0])
+        if self.relative and not self.whole:
+            led = actions[:, :, -1:].cumsum(dim=1)
+            actions = torch.cat([actions[:, :1], actions[:, 1:] + led[:, :-1]], dim=1)
+        return rearrange(actions, "b l k a -> b (l k) a")
 
     def forward(self, z: Tensor, observation: Tensor | None = None) -> Tensor:
         """Latents (B, L, Dz), normalised, and an observation (B, O) where it reads one -> actions (B, H, A)."""

@@ -176,7 +176,8 @@ def _build_stages(
     if config.facts.action_dim is not None:
         seen = _decoder_obs_dim(config, model.encoder.num_tokens + len(task))
         shape = (config.num_latents, config.latent_dim, config.horizon, config.facts.action_dim)
-        decoder = ActionDecoder(*shape, config.decoder_dim, seen, whole=not config.facts.decoder_per_latent)
+        whole = not config.facts.decoder_per_latent
+        decoder = ActionDecoder(*shape, config.decoder_dim, seen, config.relative_actions, whole)
     return model, decoder, None, _latent_policy(config, encoder(task), (config.num_latents, config.latent_dim))
 
 

@@ -8,8 +8,8 @@ from lerobot_lafp.model.action_decoder import ActionDecoder
 NAN = float("nan")
 
 
-def build(observation_dim: int = 0, whole: bool = False) -> ActionDecoder:
-    return ActionDecoder(2, 3, 4, 2, hidden=16, observation_dim=observation_dim, whole=whole).train()
+def build(observation_dim: int = 0, relative: bool = False, whole: bool = False) -> ActionDecoder:
+    return ActionDecoder(2, 3, 4, 2, 16, observation_dim, relative, whole).train()
 
 
 def silence(decoder: ActionDecoder) -> None:
@@ -20,7 +20,7 @@ def silence(decoder: ActionDecoder) -> None:
 @pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("observation_dim", [0, 5])
 def test_it_reads_latents_and_the_observation_where_it_has_one(observation_dim: int, whole: bool) -> None:
-    decoder = build(observation_dim, whole)
+    decoder = build(observation_dim, whole=whole)
     z, observation = torch.randn(6, 2, 3), torch.randn(6, 5) if observation_dim else None
     actions = decoder(z, observation)
     assert actions.shape == (6, 4, 2)
@@ -49,6 +49,15 @@ def test_actions_depend_on_the_latents_before_and_after_their_own(changed: int) 
     other[:, changed] += 1
     moved = (decoder(other) - decoder(z)).abs().amax(dim=(0, 2))
     assert bool((moved > 1e-4).all())
+
+
+def test_places_go_on_from_where_the_latent_before_led() -> None:
+    steps, places = build(), build(relative=True)
+    places.load_state_dict(steps.state_dict())
+    z = torch.randn(6, 2, 3)
+    of_steps, of_places = steps(z), places(z)
+    torch.testing.assert_close(of_places[:, :2], of_steps[:, :2])
+    torch.testing.assert_close(of_places[:, 2:], of_steps[:, 2:] + of_steps[:, 1:2])
 
 
 def test_the_loss_is_in_units_of_the_actions_own_deviation() -> None:

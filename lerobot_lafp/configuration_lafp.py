@@ -52,13 +52,19 @@ class LAFPConfig(ObservedOptions):
     @property
     def boundary_deltas(self) -> list[int]:
         """Frames between which latent actions are inferred: 0, k, .. (stage 1 needs but one pair)."""
-        if not self._learns_from_latents or (self.only_stage is Stage.LATENT_POLICY and self.given_latents):
+        if not self.learns_from_latents or self.reads_given_latents:
             return [0]
         last = 1 if self.only_stage is Stage.LATENT_ACTION else self.num_latents
         return [i * self.frame_offset for i in range(last + 1)]
 
     @property
-    def _learns_from_latents(self) -> bool:
+    def reads_given_latents(self) -> bool:
+        """Whether the stage in training is given the latents that it learns from, and no frames to infer them from."""
+        return self.given_latents and self.only_stage in (Stage.LATENT_POLICY, Stage.ACTION_DECODER)
+
+    @property
+    def learns_from_latents(self) -> bool:
+        """Whether the stage in training learns from latents, its own or those of a stage before."""
         return self.latent_source == "idm" and (
             self.only_stage is not Stage.ACTION_DECODER or self.decoder_reads_latents
         )
@@ -122,7 +128,7 @@ class LAFPConfig(ObservedOptions):
     @property
     def drop_n_last_frames(self) -> int:
         """Frames at an episode's end that have no future to learn from: not one whole latent action, unless held."""
-        return self.frame_offset if self._learns_from_latents and not self.hold_last_frame else 0
+        return self.frame_offset if self.learns_from_latents and not self.hold_last_frame else 0
 
     def get_optimizer_preset(self) -> AdamWConfig:
         return AdamWConfig(lr=self.optimizer_lr, weight_decay=1e-6, grad_clip_norm=10.0)

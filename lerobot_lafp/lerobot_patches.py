@@ -441,7 +441,8 @@ def load_the_frames_that_are_read() -> None:
     def resolve_numbers(cfg: Any, ds_meta: Any, *arguments: Any, **options: Any) -> Any:
         if isinstance(cfg, LAFPConfig):
             choose(cfg, ds_meta)
-            cfg.given_latents = {LATENT_ACTION, LATENT_ACTION_IS_PAD} <= set(ds_meta.features)
+            brought = {LATENT_ACTION, LATENT_ACTION_IS_PAD} <= set(ds_meta.features)
+            cfg.given_latents = brought and cfg.only_stage is Stage.LATENT_POLICY
         found = resolve(cfg, ds_meta, *arguments, **options)
         if not isinstance(cfg, LAFPConfig) or found is None:
             return found
@@ -510,8 +511,8 @@ def read_from_frame_stores() -> None:
 
 
 def infer_latents_ahead() -> None:
-    """Before stage latent_policy is trained, infer the latents of every frame once, where that is less work than to
-    infer them for every sample (`lerobot_lafp/frames/latents.py`)."""
+    """Before a stage learns from latents of the one before, infer those of every frame once, where that is less work
+    than to infer them for every sample (`lerobot_lafp/frames/latents.py`)."""
     from lerobot.policies import factory
 
     make: Callable[..., Any] = factory.make_policy

@@ -1,4 +1,4 @@
-"""Latents ahead of stage 2: inferred once for every frame, in place of once for every sample that it is drawn for."""
+"""Latents ahead of stages 2 and 3: inferred once a frame, in place of once for every sample that it is drawn for."""
 
 import contextlib
 import logging
@@ -24,15 +24,16 @@ AT_A_TIME = 64
 def label_ahead(policy: Any, datasets: Sequence[StoredDataset]) -> None:
     """Give ``datasets`` the columns that ``lafp label`` would write, and have them load the present frames alone.
 
-    Stage 2 learns from them what it would infer, to rounding. They lie in a file without a name, which is gone when the
-    training ends.
+    Stages 2 and 3 learn from them what they would infer, to rounding. They lie in a file without a name, which is gone
+    when the training ends.
 
     Args:
         policy: A ``LAFPPolicy`` about to be trained, with its weights.
         datasets: What it is trained and, while it trains, evaluated on.
     """
     config = policy.config
-    if config.only_stage is not Stage.LATENT_POLICY or config.given_latents or policy.latent_action_model is None:
+    later = config.only_stage in (Stage.LATENT_POLICY, Stage.ACTION_DECODER)
+    if not later or not config.learns_from_latents or config.given_latents:
         return
     frames = sum(len(dataset) for dataset in datasets)
     drawn = 0 if config.context is None else config.context.samples

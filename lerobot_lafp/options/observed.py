@@ -33,8 +33,8 @@ class ObservedOptions(PolicyOptions, PreTrainedConfig):
         #: Column -> where each of its dimensions is in the dataset's or robot's order, where that is another than the
         #: policy's; no option, and not saved.
         self.orders: dict[str, list[int]] = {}
-        #: Whether stage latent_policy is given the latents of each frame, and needs no later frames to infer them: the
-        #: dataset has them (``lafp label``), or the frame store. No option, and not saved.
+        #: Whether the stage in training is given the latents of each frame, and needs no later frames to infer them:
+        #: the dataset has them (``lafp label``, stage latent_policy), or the frame store. No option, and not saved.
         self.given_latents = False
         self._fill_in_undecided()
 

@@ -123,8 +123,9 @@ def _check_count(key: str, count: int, deltas: list[int], stage: str) -> None:
 
 
 def _precomputed_latents(batch: Mapping[str, Any], config: LAFPConfig) -> tuple[Tensor, Tensor] | None:
-    """Latents (B, L, Dz) that the dataset brings to stage latent_policy, zero where not valid (B, L); None without."""
-    if config.only_stage is not Stage.LATENT_POLICY:
+    """Latents (B, L, Dz) that the dataset brings to stage latent_policy, or the frame store to a later one, too; zero
+    where not valid (B, L); None without."""
+    if config.only_stage is not Stage.LATENT_POLICY and not config.reads_given_latents:
         return None
     latents, pad = batch.get(LATENT_ACTION), batch.get(LATENT_ACTION_IS_PAD)
     if latents is None or pad is None:

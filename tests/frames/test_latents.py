@@ -1,4 +1,4 @@
-"""Latents ahead of stage 2: what is learnt from them is what would be learnt from the frames."""
+"""Latents ahead of stages 2 and 3: what is learnt from them is what would be learnt from the frames."""
 
 import json
 from collections.abc import Callable
@@ -38,9 +38,9 @@ def root(make_dataset: MakeDataset) -> Path:
 def make_checkpoint(
     make_batch: Callable[..., dict[str, Any]], train: Callable[..., list[float]], tmp_path: Path
 ) -> Callable[..., Path]:
-    """``make_checkpoint(**options)``: stage 1 after two steps."""
+    """``make_checkpoint(before, **options)``: stage 1 after two steps, and what is built on before stage ``before``."""
 
-    def build(**options: Any) -> Path:
+    def build(before: str = "latent_policy", **options: Any) -> Path:
         inputs = {
             FRONT: PolicyFeature(FeatureType.VISUAL, (3, 24, 32)),
             STATE: PolicyFeature(FeatureType.STATE, (2,)),
@@ -51,6 +51,7 @@ def make_checkpoint(
         torch.manual_seed(1)
         policy = LAFPPolicy(config)
         train(policy, make_batch(config, size=8), steps=2)
+        policy.stage_steps[1] = int(before == "action_decoder")  # as it was drawn
         policy.save_pretrained(tmp_path / "checkpoint")
         return tmp_path / "checkpoint"
 
@@ -58,11 +59,19 @@ def make_checkpoint(
 
 
 def stage_2(
-    checkpoint: Path, root: Path, samples: int, context: dict[str, Any] | None = None, **options: Any
+    checkpoint: Path,
+    root: Path,
+    samples: int,
+    context: dict[str, Any] | None = None,
+    stage: str = "latent_policy",
+    **options: Any,
 ) -> tuple[LAFPPolicy, StoredDataset]:
-    """Policy and dataset as ``lerobot-train`` makes them for so many samples."""
-    typed = [f"--{name}={json.dumps(value)}" for name, value in options.pop("policy", {}).items()]
-    config = LAFPConfig.from_pretrained(checkpoint, cli_overrides=["--stage=latent_policy", *typed])
+    """Policy and dataset as ``lerobot-train`` makes them for so many samples; of stage 3 if asked for."""
+    typed = [
+        f"--{name}={value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in options.pop("policy", {}).items()
+    ]
+    config = LAFPConfig.from_pretrained(checkpoint, cli_overrides=[f"--stage={stage}", *typed])
     config.pretrained_path = checkpoint
     config.context = TrainingContext(samples=samples, **(context or {}))
     dataset, *_ = of_a_training([opened(root, config, **options), None], config)
@@ -92,13 +101,14 @@ def losses(policy: LAFPPolicy, batch: dict[str, Any]) -> torch.Tensor:
     ids=str,
 )
 @pytest.mark.parametrize("episodes", [None, [2, 0]])
+@pytest.mark.parametrize("stage", ["latent_policy", "action_decoder"])
 def test_the_same_is_learnt(
-    options: dict[str, Any], episodes: list[int] | None, root: Path, make_checkpoint: Callable[..., Path]
+    stage: str, options: dict[str, Any], episodes: list[int] | None, root: Path, make_checkpoint: Callable[..., Path]
 ) -> None:
-    checkpoint = make_checkpoint(**options)
-    policy, fly = stage_2(checkpoint, root, samples=1, episodes=episodes)
+    checkpoint = make_checkpoint(stage, language="none", **options)
+    policy, fly = stage_2(checkpoint, root, 1, stage=stage, episodes=episodes)
     assert not policy.config.given_latents
-    ahead, dataset = stage_2(checkpoint, root, samples=10_000, episodes=episodes)
+    ahead, dataset = stage_2(checkpoint, root, 10_000, stage=stage, episodes=episodes)
     assert ahead.config.given_latents
     rows = np.arange(len(dataset))
     batch = dataset.batch(rows)
@@ -128,6 +138,28 @@ def test_names_that_a_run_gives_its_cameras(make_dataset: MakeDataset, make_chec
     assert policy.config.given_latents
     assert bool((dataset.batch(np.arange(6))[LATENT_ACTION] != 0).any())
     assert "observation.images.top" in dataset.stores
+
+
+@pytest.mark.parametrize(
+    "decoder", [{"decoder_input": "interpolation"}, {"relative_actions": True}, {"finetune_policy": True}], ids=str
+)
+def test_whatever_the_decoder_learns(decoder: dict[str, Any], root: Path, make_checkpoint: Callable[..., Path]) -> None:
+    if "finetune_policy" in decoder:
+        decoder = {"decoder_input": "interpolation", **decoder}
+    checkpoint = make_checkpoint("action_decoder", language="none")
+    policy, fly = stage_2(checkpoint, root, 1, stage="action_decoder", policy=decoder)
+    ahead, dataset = stage_2(checkpoint, root, 10_000, stage="action_decoder", policy=decoder)
+    assert (policy.config.given_latents, ahead.config.given_latents) == (False, True)
+    rows = np.arange(len(dataset))
+    torch.testing.assert_close(losses(ahead, dataset.batch(rows)), losses(policy, fly.batch(rows)))
+
+
+def test_a_decoder_of_samples_needs_no_latents(root: Path, make_checkpoint: Callable[..., Path]) -> None:
+    sampled = {"decoder_input": "samples"}
+    policy, _ = stage_2(
+        make_checkpoint("action_decoder", language="none"), root, 10_000, stage="action_decoder", policy=sampled
+    )
+    assert not policy.config.given_latents
 
 
 @pytest.mark.parametrize("why", ["few samples", "changes at random", "no store", "another stage", "labelled"])

@@ -98,7 +98,8 @@ def renew_decoder(config: LAFPConfig, folder: Path) -> None:
             steps = opened.get_tensor("stage_steps")
     except (OSError, SafetensorError):
         return
-    config.facts.decoder_per_latent = None if steps[Stage.ACTION_DECODER.place] else True
+    if not steps[Stage.ACTION_DECODER.place]:
+        config.facts.decoder_per_latent = True
 
 
 def as_array(tensor: Tensor) -> NDArray[Any]:

@@ -9,7 +9,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from .layers import mean_over_valid, mlp
+from .layers import gone_on, mean_over_valid, mlp
 from .running_statistics import RunningMoments
 
 
@@ -67,8 +67,7 @@ class ActionDecoder(nn.Module):
         each = self.network(torch.cat(read, dim=-1))
         actions = rearrange(each, "b l (k a) -> b l k a", a=self.moments.mean.shape[0])
         if self.relative and not self.whole:
-            led = actions[:, :, -1:].cumsum(dim=1)
-            actions = torch.cat([actions[:, :1], actions[:, 1:] + led[:, :-1]], dim=1)
+            actions = gone_on(actions)
         return rearrange(actions, "b l k a -> b (l k) a")
 
     def forward(self, z: Tensor, observation: Tensor | None = None) -> Tensor:

@@ -20,7 +20,7 @@ from vector_quantize_pytorch import VectorQuantize
 
 from ..observation.encoders import SMALL_IMAGE, ObservationEncoder
 from ..observation.terms import Observation, module_key, pixels_key, shrink
-from .layers import attention, mean_over_valid, mlp
+from .layers import attention, gone_on, mean_over_valid, mlp
 from .motion import MotionHead
 from .running_statistics import LatentStatistics, RunningMoments
 
@@ -327,10 +327,7 @@ class LatentActionModel(nn.Module):
         """
         actions = self.predict_actions(self.statistics.unnormalize(z))
         if origin is not None:
-            steps = [origin]
-            for latent in actions[:, :-1].unbind(dim=1):
-                steps.append(steps[-1] + latent[:, -1])
-            actions = actions + torch.stack(steps, dim=1).unsqueeze(2)
+            actions = gone_on(actions) + origin[:, None, None]
         return rearrange(actions, "b l k a -> b (l k) a")
 
     def action_loss(self, z: Tensor, actions: Tensor, labeled: Tensor) -> Tensor:

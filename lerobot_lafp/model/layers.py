@@ -40,6 +40,15 @@ def attention(dim: int, layers: int) -> nn.TransformerDecoder:
     return nn.TransformerDecoder(layer, layers, norm=nn.LayerNorm(dim))
 
 
+def gone_on(actions: Tensor) -> Tensor:
+    """Places (B, L, k, A), each latent's as seen from its own start: as seen from the start of the first.
+
+    A latent starts where the last action of the one before led.
+    """
+    led = actions[:, :-1, -1:].cumsum(dim=1)
+    return torch.cat([actions[:, :1], actions[:, 1:] + led], dim=1)
+
+
 def mean_over_valid(error: Tensor, valid: Tensor) -> Tensor:
     """Per-sample losses (B,) whose mean is the mean of ``error`` over its valid entries.
 

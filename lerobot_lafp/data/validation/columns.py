@@ -170,12 +170,15 @@ def wrapped(key: str, dimensions: Sequence[Mapping[str, Any]], recorded: Recorde
     Returns:
         Name of the dimension -> the episodes in which it does.
     """
+    of = {episode: values[key] for episode, values in recorded.values.items() if key in values}
+    of = {episode: rows for episode, rows in of.items() if rows.shape[1] == len(dimensions)}
+    if not of:
+        return {}
+    together, episode_of = np.concatenate(list(of.values())), np.repeat(list(of), [len(rows) for rows in of.values()])
     found: dict[str, list[int]] = {}
-    for episode, values in recorded.values.items():
-        rows = values.get(key)
-        if rows is None or rows.shape[1] != len(dimensions):
-            continue
-        for dimension, column in zip(dimensions, rows.T, strict=True):
-            if turn_of(column, np.zeros(len(column))) is not None:
-                found.setdefault(dimension["name"], []).append(episode)
+    for i, dimension in enumerate(dimensions):
+        turn = turn_of(together[:, i], episode_of)  # of the whole dataset, as a training decides it
+        if turn is not None:
+            jumps = (np.abs(np.diff(together[:, i])) > turn / 2) & (np.diff(episode_of) == 0)
+            found[dimension["name"]] = sorted({int(episode) for episode in episode_of[1:][jumps]})
     return found

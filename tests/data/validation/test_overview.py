@@ -192,6 +192,17 @@ def test_an_angle_that_wraps_around(tmp_path: Path) -> None:
     assert "`observation.state` yaw: an angle that jumps from one end of its range to the other in all 3" in noted
 
 
+def test_a_velocity_that_jumps_in_some_episodes_is_no_angle(tmp_path: Path) -> None:
+    """Each episode alone covers a turn; the training, which looks at all of them, sees that they cover more."""
+
+    def frame(episode: int, t: int, draw: np.random.Generator) -> Mapping[str, Any]:
+        speed = 0.02 * t + (5.8 if t == 20 else 0.0) - episode
+        return {OBS_STATE: np.array([speed, 0.1 * t], dtype=np.float32)}
+
+    _, noted = told(write(tmp_path / "jumps", {OBS_STATE: numbers(2, ["speed", "pitch"])}, frame))
+    assert "jumps from one end" not in noted
+
+
 @pytest.mark.parametrize("lost", ["file", "column", "other", "nan"])
 def test_statistics_that_are_not_of_these_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str], lost: str) -> None:
     root = write(tmp_path / "arm", *arm())

@@ -8,7 +8,8 @@
 
 The simulator and the expert are those of the package `lerobot-env-so101`; the demonstrations are recorded here. Every
 method is trained by `lafp train` or `lerobot-train` and evaluated by `lerobot-eval`, on the same episodes. An
-interrupted run goes on where it stopped. Written to ``results/so101.json``, with a picture, ``docs/so101.png``.
+interrupted run goes on where it stopped. What is measured so far is written to ``results/so101.json``, with a picture,
+``docs/so101.png``; a target is null until all training seeds of its rows are there.
 """
 
 import argparse
@@ -169,7 +170,7 @@ METHODS: dict[str, Callable[[Run, Path], Path]] = {
     "act_all": act_all,
     "diffusion": diffusion_labeled,
 }
-METHODS_HELP = f"some of {', '.join(METHODS)}; a result is written of all"
+METHODS_HELP = f"some of {', '.join(METHODS)}; unset: all"
 #: Rows that learn from the labelled demonstrations alone.
 RIVALS = ("flow_on_actions", "act", "diffusion")
 
@@ -194,76 +195,98 @@ def record_all(data: Path, observed: str, size: Size) -> dict[str, Any]:
     return recorded
 
 
-def measure(checkpoint: Path, output: Path, run: Run, first_seed: int) -> list[bool]:
-    """Success of every episode, by `lerobot-eval`."""
-    if not (output / "eval_info.json").is_file():
-        length = f"--env.episode_length={run.size.episode_length}"
-        seen = ["--env.image_obs=true", f"--env.image_size={IMAGE_SIZE}"]
-        unseen = ["--env.image_obs=false", f"--env.image_size={VIDEO_SIZE}"]
-        environment = [*ENVIRONMENT, length, *(unseen if run.observed == "state" else seen)]
-        evaluate(checkpoint, output, run.size.episodes, first_seed, environment)
-    return [bool(success) for success in read_evaluation(output)["successes"]]
+def evaluation_of(run: Run, method: str) -> Path:
+    return run.folder / f"{method}_evaluation"
 
 
-def targets(measured: dict[str, Any]) -> list[dict[str, Any]]:
-    """What was to be reached, beside what was; of rows that were measured."""
+def is_evaluated(run: Run, method: str) -> bool:
+    return (evaluation_of(run, method) / "eval_info.json").is_file()
 
-    def successes(observed: str, method: str) -> Any:
-        return [row["success"] for row in measured.get(observed, {}).get("methods", {}).get(method, {}).get("runs", [])]
 
-    found = []
+def train_and_evaluate(run: Run, method: str, first_seed: int) -> None:
+    """A method's training and its `lerobot-eval`; nothing where both are done."""
+    if is_evaluated(run, method):
+        return
+    checkpoint = METHODS[method](run, run.folder / method)
+    length = f"--env.episode_length={run.size.episode_length}"
+    seen = ["--env.image_obs=true", f"--env.image_size={IMAGE_SIZE}"]
+    unseen = ["--env.image_obs=false", f"--env.image_size={VIDEO_SIZE}"]
+    environment = [*ENVIRONMENT, length, *(unseen if run.observed == "state" else seen)]
+    evaluate(checkpoint, evaluation_of(run, method), run.size.episodes, first_seed, environment)
 
-    def add(name: str, at_least: float, value: Callable[[], float]) -> None:
-        try:
-            found.append({"name": name, "value": round(value(), 4), "at_least": at_least})
-        except ValueError:  # a row is missing
-            return
+
+def outcomes(run: Run, method: str) -> dict[str, Any]:
+    """Success of every episode of an evaluation that is done."""
+    success = [bool(each) for each in read_evaluation(evaluation_of(run, method))["successes"]]
+    return {"seed": run.seed, "labeled": run.labeled, "success": success}
+
+
+def targets(measured: dict[str, Any], seeds: int) -> list[dict[str, Any]]:
+    """What was to be reached, beside what was; null where a row lacks some of the ``seeds`` training seeds."""
+
+    def successes(observed: str, method: str) -> list[list[bool]]:
+        runs = measured.get(observed, {}).get("methods", {}).get(method, {}).get("runs", [])
+        if len(runs) < seeds:
+            raise _NotMeasuredError
+        return [run["success"] for run in runs]
 
     def mean(observed: str, method: str) -> float:
         return summarize(successes(observed, method))["mean"]
 
-    add("state: LAFP, 10 labelled", 0.9, lambda: mean("state", "lafp"))
-    add("state: LAFP, play labelled", 0.6, lambda: mean("state", "lafp_play"))
-    add("front: LAFP, 10 labelled", 0.8, lambda: mean("front", "lafp"))
-    add("front: LAFP, play labelled", 0.6, lambda: mean("front", "lafp_play"))
-    add(
-        "front: LAFP less twice the best rival, both with 10 labelled",
-        0.0,
-        lambda: mean("front", "lafp") - 2 * max(mean("front", rival) for rival in RIVALS),
-    )
-    add(
-        "front: LAFP with 10 labelled less act with all labelled",
-        -0.05,
-        lambda: paired_difference(successes("front", "lafp"), successes("front", "act_all"))["mean"],
-    )
-    return found
+    def entry(name: str, at_least: float, value: Callable[[], float]) -> dict[str, Any]:
+        try:
+            return {"name": name, "value": round(value(), 4), "at_least": at_least}
+        except _NotMeasuredError:
+            return {"name": name, "value": None, "at_least": at_least}
+
+    return [
+        entry("state: LAFP, 10 labelled", 0.9, lambda: mean("state", "lafp")),
+        entry("state: LAFP, play labelled", 0.6, lambda: mean("state", "lafp_play")),
+        entry("front: LAFP, 10 labelled", 0.8, lambda: mean("front", "lafp")),
+        entry("front: LAFP, play labelled", 0.6, lambda: mean("front", "lafp_play")),
+        entry(
+            "front: LAFP less twice the best rival, both with 10 labelled",
+            0.0,
+            lambda: mean("front", "lafp") - 2 * max(mean("front", rival) for rival in RIVALS),
+        ),
+        entry(
+            "front: LAFP with 10 labelled less act with all labelled",
+            -0.05,
+            lambda: paired_difference(successes("front", "lafp"), successes("front", "act_all"))["mean"],
+        ),
+    ]
+
+
+class _NotMeasuredError(Exception):
+    """A row that a target needs is not there."""
 
 
 def run_all(given: argparse.Namespace, observed: str, size: Size) -> dict[str, Any]:
-    """Record, train and evaluate with one kind of observation."""
+    """Record, train and evaluate with one kind of observation; the answer is of all that is done by then."""
     output = given.output_dir.absolute()
     seeds, first = (EXPLORING_SEEDS, EXPLORED) if given.explore else (size.training_seeds, EVALUATED)
     recorded = record_all(output / "data", observed, size)
+    common = [
+        f"--policy.device={given.device}",
+        "--policy.push_to_hub=false",
+        f"--batch_size={size.batch_size}",
+        f"--num_workers={size.workers}",
+        "--env_eval_freq=0",
+    ]
+    runs = [
+        Run(seed, output / observed / f"seed{seed}", output / "data", observed, size, [*common, f"--seed={seed}"])
+        for seed in seeds
+    ]
+    for run in runs:
+        if given.seeds is None or run.seed in given.seeds:
+            for method in given.methods:
+                train_and_evaluate(run, method, first)
     methods: dict[str, Any] = {}
-    for seed in seeds:
-        common = [
-            f"--policy.device={given.device}",
-            "--policy.push_to_hub=false",
-            f"--seed={seed}",
-            f"--batch_size={size.batch_size}",
-            f"--num_workers={size.workers}",
-            "--env_eval_freq=0",
-        ]
-        run = Run(seed, output / observed / f"seed{seed}", output / "data", observed, size, common)
-        for method in given.methods:
-            checkpoint = METHODS[method](run, run.folder / method)
-            success = measure(checkpoint, run.folder / f"{method}_evaluation", run, first)
-            methods.setdefault(method, {"runs": []})["runs"].append(
-                {"seed": seed, "labeled": run.labeled, "success": success}
-            )
-    for method, found in methods.items():
-        found["success"] = summarize([run["success"] for run in found["runs"]])
-        print(f"{observed:6} {method:16} success {found['success']['mean']:.3f} {found['success']['ci95']}")
+    for method in METHODS:
+        if done := [outcomes(run, method) for run in runs if is_evaluated(run, method)]:
+            success = summarize([each["success"] for each in done])
+            methods[method] = {"runs": done, "success": success}
+            print(f"{observed:6} {method:16} success {success['mean']:.3f} {success['ci95']} of {len(done)} seeds")
     simulator = {name: importlib.metadata.version(name) for name in ("lerobot-env-so101", "mujoco")}
     return {
         "recorded": recorded,
@@ -278,6 +301,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--observe", choices=OBSERVED, help="unset: one after the other")
     parser.add_argument("--methods", type=lambda word: word.split(","), default=list(METHODS), help=METHODS_HELP)
+    parser.add_argument("--seeds", type=int, nargs="+", help="training seeds; unset: all")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/benchmarks/so101"))
     parser.add_argument("--explore", action="store_true", help="seeds for trying out; no result is written")
@@ -290,14 +314,17 @@ def main() -> None:
         given.output_dir /= "smoke"
     size = SMOKE if given.smoke else Size()
     file = RESULTS / "so101.json"
-    result = json.loads(file.read_text()) if file.is_file() else {"task": "so101_pick_place", "observed": {}}
+    result: dict[str, Any] = {"task": "so101_pick_place", "observed": {}}
+    if file.is_file():
+        result = json.loads(file.read_text())
     for observed in [given.observe] if given.observe else OBSERVED:
         result["observed"][observed] = run_all(given, observed, size)
-        if not (given.smoke or given.explore) and set(given.methods) == METHODS.keys():
-            result["targets"] = targets(result["observed"])
+        if not (given.smoke or given.explore):
+            result["targets"] = targets(result["observed"], len(size.training_seeds))
             print(write_result("so101", result))
             film = given.output_dir / observed / f"seed{size.training_seeds[0]}" / "lafp_evaluation" / "videos"
-            draw(PICTURE, result["observed"], film)
+            if film.is_dir():
+                draw(PICTURE, result["observed"], film)
 
 
 if __name__ == "__main__":

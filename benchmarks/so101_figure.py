@@ -40,7 +40,7 @@ def draw(path: Path, observed: Mapping[str, Any], film: Path, moments: int = 5) 
         for row, name in enumerate(names):
             if name in found["methods"]:
                 _bar(axis, row, found["methods"][name]["success"], OURS if name.startswith("lafp") else OTHERS)
-        axis.set(xlim=(0, 1), xlabel="success", title=TITLES[kind])
+        axis.set(xlim=(0, 1), xlabel="success (training seeds)", title=TITLES[kind])
         axis.set_yticks(range(len(names)), [LABELS[name] for name in names], fontsize=8)
     axes[0].invert_yaxis()
     figure.savefig(path, dpi=130)
@@ -50,7 +50,7 @@ def _bar(axis: Axes, row: int, success: Mapping[str, Any], colour: str) -> None:
     """A mean with its interval."""
     axis.barh(row, success["mean"], color=colour)
     axis.plot(success["ci95"], [row, row], color="black", linewidth=1.2)
-    axis.text(1.01, row, f"{success['mean']:.2f}", va="center", fontsize=8)
+    axis.text(1.01, row, f"{success['mean']:.2f} ({success['seeds']})", va="center", fontsize=8)
 
 
 def _frames(film: Path) -> list[NDArray[np.uint8]]:

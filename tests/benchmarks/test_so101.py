@@ -24,10 +24,12 @@ def test_a_training_seed_draws_its_labelled_episodes(tmp_path: Path) -> None:
     assert set(first) <= set(range(20))
 
 
-def test_targets_are_of_measured_rows_alone() -> None:
-    assert targets({}) == []
-    state = rows(lafp=[[True, True, True, False]])
-    assert targets({"state": state}) == [{"name": "state: LAFP, 10 labelled", "value": 0.75, "at_least": 0.9}]
+def test_a_target_is_null_until_every_seed_is_measured() -> None:
+    one_seed = {"state": rows(lafp=[[True, True, True, False]])}
+    assert {each["value"] for each in targets({}, 1)} == {None}
+    assert targets(one_seed, 1)[0] == {"name": "state: LAFP, 10 labelled", "value": 0.75, "at_least": 0.9}
+    assert targets(one_seed, 2)[0] == {"name": "state: LAFP, 10 labelled", "value": None, "at_least": 0.9}
+    assert [each["name"] for each in targets(one_seed, 2)] == [each["name"] for each in targets({}, 1)]
 
 
 def test_targets_compare_with_the_best_rival() -> None:
@@ -38,7 +40,7 @@ def test_targets_compare_with_the_best_rival() -> None:
         diffusion=[[True, False, False, False]],
         flow_on_actions=[[False, False, False, False]],
     )
-    found = {each["name"]: each["value"] for each in targets({"front": front})}
+    found = {each["name"]: each["value"] for each in targets({"front": front}, 1)}
     assert found["front: LAFP less twice the best rival, both with 10 labelled"] == 0.75 - 2 * 0.25
     assert found["front: LAFP with 10 labelled less act with all labelled"] == 0.25
 

@@ -46,7 +46,7 @@ class Amount:
 
 AMOUNTS = {
     Stage.LATENT_ACTION: Amount(epochs=6, least=1500, most=20_000, least_of_states=6000),
-    Stage.LATENT_POLICY: Amount(epochs=8, least=2000, most=40_000, least_of_states=6000),
+    Stage.LATENT_POLICY: Amount(epochs=8, least=4000, most=40_000, least_of_states=6000),
     Stage.ACTION_DECODER: Amount(epochs=20, least=2000, most=5000, least_of_states=2000),
 }
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from record import provenance, write_result
+from training_options import training_options
 
 from lerobot_lafp.checkpoint.evaluation import mean_ci95, read_evaluation
 from lerobot_lafp.cli.main import main as lafp
@@ -96,13 +97,7 @@ def main() -> None:
         if lafp(["record-aloha", f"--root={root}", f"--episodes={size.demonstrations}", picture, *plain]):
             raise SystemExit("No demonstrations: the message is above.")
     data = ["--dataset.repo_id=local/demonstrations", f"--dataset.root={root}"]
-    common = [
-        f"--policy.device={given.device}",
-        "--policy.push_to_hub=false",
-        f"--batch_size={size.batch_size}",
-        f"--num_workers={size.workers}",
-        "--env_eval_freq=0",
-    ]
+    common = training_options(given.device, size.batch_size, size.workers)
     of_act = [*common, f"--policy.pretrained_backbone_weights={'null' if given.smoke else given.act_backbone}"]
     labeled = LABELED[: size.demonstrations - 1]
     checkpoints = {

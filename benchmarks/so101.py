@@ -17,7 +17,7 @@ import importlib.metadata
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ import rivals
 from ablation.statistics import paired_difference, summarize
 from record import RESULTS, provenance, write_result
 from so101_figure import draw
+from training_options import training_options
 
 from lerobot_lafp.checkpoint.evaluation import read_evaluation
 from lerobot_lafp.options.constants import Stage
@@ -261,18 +262,12 @@ class _NotMeasuredError(Exception):
     """A row that a target needs is not there."""
 
 
-def run_all(given: argparse.Namespace, observed: str, size: Size) -> dict[str, Any]:
+def run_all(given: argparse.Namespace, observed: str, size: Size, seeds: Sequence[int]) -> dict[str, Any]:
     """Record, train and evaluate with one kind of observation; the answer is of all that is done by then."""
     output = given.output_dir.absolute()
-    seeds, first = (EXPLORING_SEEDS, EXPLORED) if given.explore else (size.training_seeds, EVALUATED)
+    first = EXPLORED if given.explore else EVALUATED
     recorded = record_all(output / "data", observed, size)
-    common = [
-        f"--policy.device={given.device}",
-        "--policy.push_to_hub=false",
-        f"--batch_size={size.batch_size}",
-        f"--num_workers={size.workers}",
-        "--env_eval_freq=0",
-    ]
+    common = training_options(given.device, size.batch_size, size.workers)
     runs = [
         Run(seed, output / observed / f"seed{seed}", output / "data", observed, size, [*common, f"--seed={seed}"])
         for seed in seeds
@@ -309,16 +304,19 @@ def main() -> None:
     given = parser.parse_args()
     if unknown := sorted(set(given.methods) - METHODS.keys()):
         parser.error(f"--methods: {', '.join(unknown)} is none of {', '.join(METHODS)}")
+    size = SMOKE if given.smoke else Size()
+    seeds = EXPLORING_SEEDS if given.explore else size.training_seeds
+    if others := sorted(set(given.seeds or ()) - set(seeds)):
+        parser.error(f"--seeds: {others} are none of {list(seeds)}")
     os.environ.setdefault("MUJOCO_GL", "egl")
     if given.smoke:
         given.output_dir /= "smoke"
-    size = SMOKE if given.smoke else Size()
     file = RESULTS / "so101.json"
     result: dict[str, Any] = {"task": "so101_pick_place", "observed": {}}
     if file.is_file():
         result = json.loads(file.read_text())
     for observed in [given.observe] if given.observe else OBSERVED:
-        result["observed"][observed] = run_all(given, observed, size)
+        result["observed"][observed] = run_all(given, observed, size, seeds)
         if not (given.smoke or given.explore):
             result["targets"] = targets(result["observed"], len(size.training_seeds))
             print(write_result("so101", result))

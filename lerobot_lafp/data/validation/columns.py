@@ -177,8 +177,8 @@ def wrapped(key: str, dimensions: Sequence[Mapping[str, Any]], recorded: Recorde
     together, episode_of = np.concatenate(list(of.values())), np.repeat(list(of), [len(rows) for rows in of.values()])
     found: dict[str, list[int]] = {}
     for i, dimension in enumerate(dimensions):
-        turn = turn_of(together[:, i], episode_of)  # of the whole dataset, as a training decides it
+        turn = turn_of(together[:, i], episode_of)  # of all of them together, as a training decides it
         if turn is not None:
             jumps = (np.abs(np.diff(together[:, i])) > turn / 2) & (np.diff(episode_of) == 0)
-            found[dimension["name"]] = sorted({int(episode) for episode in episode_of[1:][jumps]})
+            found[dimension["name"]] = np.unique(episode_of[1:][jumps]).tolist()
     return found

@@ -135,7 +135,9 @@ class Case:
 
     @property
     def common(self) -> list[str]:
-        return [f"--seed={1000 + self.draw}", "--num_workers=0", "--policy.device=cpu", "--policy.push_to_hub=false"]
+        """``use_amp``: bfloat16, in half the time of 32 bits."""
+        seed, load = f"--seed={1000 + self.draw}", "--num_workers=0"
+        return [seed, load, "--policy.device=cpu", "--policy.push_to_hub=false", "--policy.use_amp=true"]
 
     @property
     def video_only(self) -> str:

@@ -26,8 +26,8 @@ FPS = 10
 
 def draw(path: Path, observed: Mapping[str, Any], film: Path, moments: int = 5) -> None:
     """Draw success rates with their intervals, and frames of the first video in ``film``."""
-    figure = Figure(figsize=(10, 5), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(1, 1.3))
+    figure = Figure(figsize=(10, 5.2), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(1.1, 1.3))
     frames = _frames(film)
     shown = np.linspace(0, len(frames) - 1, moments).round().astype(int)
     for axis, number in zip(above.subplots(1, moments), shown, strict=True):

@@ -7,8 +7,8 @@ A fifth of the episodes is held out; of the rest a few are labelled and all are 
 held-out ones each policy gives 16 chunks. They are scored in units of the actions' deviations, as root mean square over
 the chunk: the *energy score* E|X - y| - E|X - X'| / 2, a proper score for a distribution; the error of their mean; the
 error of the best. Deterministic policies give the same chunk 16 times. A *draw* chooses the episodes and seeds the
-training. What is trained already is not trained again. Each value goes into OUTPUT_DIR as one JSON, and what is there
-of all draws into ``results/real_video.json``.
+training. What OUTPUT_DIR has is not trained again. Each value goes there as one JSON, with the commit it was measured
+at, and all of them into ``results/real_video.json``, beside those that it has from elsewhere.
 
 The rows: ``lafp``, which is ``lafp train`` with nothing else typed: cameras and joints in the video; ``lafp_camera``,
 the cameras alone in it; ``latent_bc``, behaviour cloning of the latents of ``lafp``; ``flow_few`` and ``flow_all``, the
@@ -37,7 +37,7 @@ from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
 from lerobot.datasets.factory import resolve_delta_timestamps
 from lerobot.policies.factory import make_policy, make_pre_post_processors
 from lerobot.utils.constants import ACTION, OBS_STATE
-from record import provenance, write_result
+from record import RESULTS, provenance, write_result
 from torch import Tensor
 from tqdm import tqdm
 
@@ -391,17 +391,24 @@ MEASURES = {"probe": probe, "hold": hold}
 # --- Result ------------------------------------------------------------------------------------------------------
 
 
-def collect(output: Path) -> dict[str, Any]:
-    """What is measured so far: recording -> labelled episodes -> row -> draw -> values."""
+def collect(output: Path, before: Mapping[str, Any]) -> dict[str, Any]:
+    """What is measured so far: recording -> labelled episodes -> row -> draw -> values.
+
+    Args:
+        output: Where values lie.
+        before: What was measured elsewhere, likewise; values in ``output`` take its place.
+    """
     found: dict[str, Any] = {}
     for recording in RECORDINGS.values():
-        for labeled in recording.labeled:
+        for labeled in map(str, recording.labeled):
             for row in ROWS:
+                draws = dict(before.get(recording.name, {}).get(labeled, {}).get(row, {}))
                 for draw in DRAWS:
                     file = output / recording.name / f"draw{draw}" / f"{row}_{labeled}.json"
                     if file.is_file():
-                        place = found.setdefault(recording.name, {}).setdefault(str(labeled), {}).setdefault(row, {})
-                        place[str(draw)] = json.loads(file.read_text())
+                        draws[str(draw)] = json.loads(file.read_text())
+                if draws:
+                    found.setdefault(recording.name, {}).setdefault(labeled, {})[row] = dict(sorted(draws.items()))
     return found
 
 
@@ -512,10 +519,13 @@ def main() -> None:
                         found = json.loads(file.read_text())
                     else:
                         found = MEASURES[row](case) if row in MEASURES else evaluate(case, globals()[row](case))
+                        found["commit"] = provenance()["commit"]
                         file.parent.mkdir(parents=True, exist_ok=True)
                         file.write_text(json.dumps(found))
-                    print(name, draw, labeled, row, {k: x for k, x in found.items() if k != "episodes"}, flush=True)
-    measured = collect(given.output_dir)
+                    print(name, draw, labeled, row, {k: found[k] for k in found if k != "episodes"}, flush=True)
+    file = RESULTS / "real_video.json"
+    written = json.loads(file.read_text())["measured"] if file.is_file() and not given.options else {}
+    measured = collect(given.output_dir, written)
     print(as_markdown(measured))
     if measured and not given.options:
         result = {

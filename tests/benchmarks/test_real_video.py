@@ -111,9 +111,21 @@ def test_what_is_measured_is_collected_by_recording_and_row(tmp_path: Path) -> N
     file = tmp_path / "g1" / "draw1" / "hold_10.json"
     file.parent.mkdir(parents=True)
     file.write_text('{"energy": 0.8, "mean": 0.9, "best": 0.7, "episodes": [0.8]}')
-    found = collect(tmp_path)
+    found = collect(tmp_path, {})
     assert found["g1"]["10"]["hold"]["1"]["energy"] == 0.8
     assert "| hold (1) | 0.800 | 0.900 | 0.700 |  |  |" in as_markdown(found)
+
+
+def test_what_was_measured_elsewhere_stays_until_it_is_measured_again(tmp_path: Path) -> None:
+    before = {"droid": {"5": values(hold=[0.1])}, "g1": {"10": values(lafp=[0.4], hold=[0.7, 0.9])}}
+    assert collect(tmp_path, before) == before
+    file = tmp_path / "g1" / "draw1" / "hold_10.json"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"energy": 0.8}')
+    found = collect(tmp_path, before)
+    assert {draw: x["energy"] for draw, x in found["g1"]["10"]["hold"].items()} == {"0": 0.7, "1": 0.8}
+    assert found["droid"] == before["droid"]
+    assert found["g1"]["10"]["lafp"] == before["g1"]["10"]["lafp"]
 
 
 def test_intervals_are_of_what_both_rows_have() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from so101 import Run, Size, targets
+from so101 import Run, Size, targets, with_earlier
 
 
 def rows(**successes: list[list[bool]]) -> dict[str, Any]:
@@ -43,6 +43,13 @@ def test_targets_compare_with_the_best_rival() -> None:
     found = {each["name"]: each["value"] for each in targets({"front": front}, 1)}
     assert found["front: LAFP less twice the best rival, both with 10 labelled"] == 0.75 - 2 * 0.25
     assert found["front: LAFP with 10 labelled less act with all labelled"] == 0.25
+
+
+def test_runs_of_earlier_stay_until_their_seed_runs_again() -> None:
+    before = [{"seed": 0, "success": [True]}, {"seed": 2, "success": [True]}]
+    found = with_earlier([{"seed": 1, "success": [False]}, {"seed": 2, "success": [False]}], before)
+    assert [(run["seed"], run["success"][0]) for run in found] == [(0, True), (1, False), (2, False)]
+    assert with_earlier([], before) == before
 
 
 @pytest.fixture(scope="module")

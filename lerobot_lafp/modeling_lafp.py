@@ -15,7 +15,7 @@ from lerobot.configs.train import TrainPipelineConfig
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.policies.rtc import RTCConfig
 from lerobot.utils.constants import ACTION, OBS_STATE
-from torch import Tensor, nn
+from torch import Tensor
 
 from .acting.chunk import History, as_history, predict_chunk, present, refuse_untrained, require
 from .acting.limits import SafetyGuard
@@ -122,9 +122,9 @@ class LAFPPolicy(PreTrainedPolicy):
 
     # --- Training ------------------------------------------------------------------------------------------
 
-    def get_optim_params(self) -> list[dict[str, list[nn.Parameter]]]:
-        """The parameters of the stage in training."""
-        return [{"params": list(self.stages.trained_parameters())}]
+    def get_optim_params(self) -> list[dict[str, Any]]:
+        """The parameters of the stage in training, in groups as an optimiser takes them."""
+        return self.stages.parameter_groups(self._run.labeled_frames)
 
     def train(self, mode: bool = True) -> Self:
         """Put only what this stage trains into training mode (LeRobot calls this before every step)."""

@@ -612,6 +612,31 @@ def test_a_loop_that_never_calls_update_is_made_up_for(make_policy: Build, make_
     assert policy.stage_steps.tolist() == [3, 0, 0], "an evaluation counts for nothing"
 
 
+@pytest.mark.parametrize(
+    ("options", "decays", "plain"),
+    [
+        ({"stage": "joint"}, True, True),
+        ({"stage": "latent_action"}, False, True),
+        ({"stage": "latent_policy"}, False, True),
+        ({"stage": "action_decoder"}, True, False),
+        ({"stage": "action_decoder", "finetune_policy": True, **INTERPOLATION}, True, True),
+        ({"stage": "joint", "latent_source": "actions"}, False, True),
+    ],
+)
+def test_only_the_weights_of_the_decoder_decay(
+    options: dict[str, Any], decays: bool, plain: bool, make_policy: Build
+) -> None:
+    policy = make_policy(STATE, **options)
+    preset = policy.config.get_optimizer_preset()
+    optimizer = preset.build(policy.get_optim_params())
+    trained = [id(p) for p in policy.stages.trained_parameters()]
+    assert sorted(trained) == sorted(id(p) for group in optimizer.param_groups for p in group["params"])
+    own = [] if policy.action_decoder is None else [id(p) for p in policy.action_decoder.parameters()]
+    by_decay = {g["weight_decay"]: {id(p) for p in g["params"]} for g in optimizer.param_groups}
+    assert [*by_decay] == [*[preset.weight_decay] * plain, *[1.0] * decays]
+    assert by_decay.get(1.0, set()) == ({*own} if decays else set())
+
+
 # --- Acting --------------------------------------------------------------------------------------------------
 
 

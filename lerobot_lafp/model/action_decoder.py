@@ -12,6 +12,14 @@ from torch.nn.functional import pad
 from .layers import gone_on, mean_over_valid, mlp
 from .running_statistics import RunningMoments
 
+#: Up to so many labelled frames the weights decay by 1, over more by less: as a prior that counts as much as they do.
+FEW_FRAMES = 2000
+
+
+def weight_decay(labeled_frames: int | None) -> float:
+    """That of a decoder's training with AdamW (`benchmarks/decoders.py`); None: how many there are is not known."""
+    return min(1.0, FEW_FRAMES / labeled_frames) if labeled_frames else 1.0
+
 
 class ActionDecoder(nn.Module):
     """A three-layer perceptron from latents, with or without observation, to actions.

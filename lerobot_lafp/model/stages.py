@@ -19,7 +19,7 @@ from ..observation.normalizer import ObservationNormalizer
 from ..observation.terms import Observation
 from ..observation.vit import FrozenViT, build_vit, load_vit
 from ..options.constants import Stage
-from .action_decoder import ActionDecoder
+from .action_decoder import ActionDecoder, weight_decay
 from .latent_action_model import LatentActionModel
 from .latent_policy import BehaviorCloningPolicy, FlowPolicy, LatentPolicy
 from .limits import SafetyLimits
@@ -76,6 +76,17 @@ class Stages:
         """Their parameters, but for those that stay as they are within them."""
         for module in self.trained:
             yield from module.trained_parameters() if isinstance(module, LatentActionModel) else module.parameters()
+
+    def parameter_groups(self, labeled_frames: int | None) -> list[dict[str, Any]]:
+        """The same for an optimiser: those of the decoder, which few labels teach, have a weight decay of their own."""
+        decoder = self.action_decoder if self.action_decoder in self.trained else None
+        decays = {id(p) for p in decoder.parameters()} if decoder is not None else set()
+        decay = weight_decay(labeled_frames)
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in self.trained_parameters() if id(p) not in decays]},
+            {"params": [p for p in self.trained_parameters() if id(p) in decays], "weight_decay": decay},
+        ]
+        return [group for group in groups if group["params"]]
 
     def with_task(self, history: Observation, tasks: Any) -> Observation:
         """``history`` and the vector of each sample's task in words, if the policy reads it (``language``).

@@ -151,8 +151,8 @@ class PolicyOptions:
 
     decoder_observes: Literal["nothing", "state", "tokens"] = option(otherwise="nothing", fixed_by=Stage.ACTION_DECODER)
     """What the decoder sees beside latents: ``nothing`` (paper); ``observation.state`` alone, since what a command does
-    to a latent depends on where the arm is; or the observation ``tokens``, and states that appear in stage 3, which
-    a few demonstrations do not cover."""
+    depends on where the arm is; or the observation ``tokens``, and states that appear in stage 3, which a few
+    demonstrations do not cover. Unset: ``state``, where the labelled dataset has it."""
 
     decoder_dim: int = option(256, fixed_by=Stage.ACTION_DECODER)
     """Hidden width of the decoder, a three-layer MLP (paper)."""

@@ -152,7 +152,7 @@ def cameras_of(config: LAFPConfig, meta: Any) -> list[tuple[int, ...]]:
 
 
 def _actions(config: LAFPConfig, meta: Any) -> list[Choice]:
-    """Whether actions are places of the joints, and are told from where these are."""
+    """Whether actions are places of the joints, and whether the decoder sees where these are."""
     features, undecided = meta.features, config.facts.undecided or ()
     if ACTION not in features or config.stage == "latent_policy":
         return []
@@ -162,13 +162,17 @@ def _actions(config: LAFPConfig, meta: Any) -> list[Choice]:
     state = state_of(config)
     joints = _joints(config, features, state)
     commands = None if joints is None else measure_commands(meta, ACTION, episodes, None, state, joints)
+    listed = config.observations is None or OBS_STATE in config.observations
+    seen = [Choice("decoder_observes", "state", "what a command does depends on where the joints are")]
+    if not (listed and state in features and is_read(features[state])):
+        seen = []
     if commands is None:
-        return [Choice("relative_actions", False, "no joint of `observation.state` for each action")]
+        return [Choice("relative_actions", False, "no joint of `observation.state` for each action"), *seen]
     moved = commands["max"] > commands["min"]
     near = commands["usual_lead"][moved] < NEAR * commands["std"][moved]
     share = float(near.mean()) if moved.any() else 0.0
     if share < 0.5:
-        return [Choice("relative_actions", False, "actions are not places of the joints")]
+        return [Choice("relative_actions", False, "actions are not places of the joints"), *seen]
     return [
         Choice("relative_actions", True, f"actions are places of the joints, {share:.0%} of them near by"),
         Choice("decoder_observes", "state", "a command depends on where its joint is"),

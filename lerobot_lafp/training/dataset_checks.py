@@ -107,6 +107,15 @@ def measure_labels(config: LAFPConfig, meta: Any | None) -> Statistics | None:
     return measure_commands(part.meta, ACTION, part.labeled, own, state, joints, angles)
 
 
+def count_labels(config: LAFPConfig, meta: Any | None) -> int | None:
+    """How many frames that the run trains on have actions that may be used."""
+    if meta is None:
+        return None
+    part = parts(config, meta)[-1]
+    lengths = part.meta.episodes["length"]
+    return int(sum(lengths[episode] for episode in part.labeled))
+
+
 def check_dataset(config: LAFPConfig, meta: Any) -> None:
     """Check rate, labels, chunk and names against the dataset about to be trained on, before the first step.
 

@@ -17,6 +17,7 @@ from .angles import take_angles
 from .batch import TrainingBatch
 from .dataset_checks import (
     check_dataset,
+    count_labels,
     default_motion_weight,
     measure_labels,
     measure_states,
@@ -38,6 +39,7 @@ class TrainingRun:
 
     Attributes:
         stats: The dataset's statistics, of states those that its tables themselves have.
+        labeled_frames: How many frames of the run have actions that may be used; None where no dataset is at hand.
         known_tasks: Of ``config.facts.tasks``, how many were there before this dataset's.
 
     Raises:
@@ -69,6 +71,7 @@ class TrainingRun:
         # Taken in when training begins: until then a checkpoint's own may follow.
         self._state_to_take = (self.stats or {}).get(OBS_STATE)
         self._commands_to_take = measure_labels(config, meta)
+        self.labeled_frames = count_labels(config, meta)
         # Whose latents the dataset brings; told once whether they are this checkpoint's, when its weights are loaded.
         self._labels_to_check = labels_record(config, meta)
         self._features_to_check = encoded_cameras(meta)

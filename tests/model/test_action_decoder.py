@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lerobot_lafp.model.action_decoder import ActionDecoder
+from lerobot_lafp.model.action_decoder import FEW_FRAMES, ActionDecoder, weight_decay
 
 NAN = float("nan")
 
@@ -104,3 +104,8 @@ def test_an_evaluation_does_not_move_the_moments() -> None:
     decoder = build().eval()
     decoder.loss(torch.randn(2, 2, 3), None, torch.randn(2, 4, 2) + 9, torch.ones(2, 4, dtype=torch.bool))
     assert int(decoder.moments.count) == 0
+
+
+def test_the_prior_counts_as_much_however_many_labels_there_are() -> None:
+    assert weight_decay(None) == weight_decay(0) == weight_decay(1) == weight_decay(FEW_FRAMES) == 1
+    assert [weight_decay(n * FEW_FRAMES) * n for n in (2, 3, 50)] == pytest.approx([1, 1, 1])

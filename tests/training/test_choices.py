@@ -157,7 +157,32 @@ def test_actions_that_are_places_of_joints_are_relative(
     config = LAFPConfig(device="cpu")
     choose(config, recorded(tmp_path / "data", actions))
     assert config.relative_actions is relative
-    assert config.decoder_observes == ("state" if relative else "nothing")
+    assert config.decoder_observes == "state"
+
+
+@pytest.mark.parametrize(
+    ("observations", "renamed", "observes"),
+    [
+        (None, "observation.state", "state"),
+        (["observation.state"], "observation.state", "state"),
+        (["observation.other"], "observation.state", "nothing"),
+        (None, "observation.other", "nothing"),
+    ],
+)
+def test_the_decoder_sees_the_state_where_there_is_one(
+    observations: list[str] | None, renamed: str, observes: str, tmp_path: Path
+) -> None:
+    meta = recorded(tmp_path / "data", lambda state, change: 10 * change)
+    meta.info.features[renamed] = meta.info.features.pop("observation.state")
+    file = next((meta.root / "data").glob("*/*.parquet"))
+    table = pq.read_table(file)
+    pq.write_table(
+        table.rename_columns([renamed if name == "observation.state" else name for name in table.column_names]), file
+    )
+    config = LAFPConfig(device="cpu", observations=observations)
+    choose(config, meta)
+    assert not config.relative_actions
+    assert (config.decoder_observes or "nothing") == observes
 
 
 def test_joints_are_matched_by_name(tmp_path: Path) -> None:

@@ -9,7 +9,13 @@ import torch
 
 from lerobot_lafp import LAFPConfig, LAFPPolicy
 from lerobot_lafp.options.context import TrainingContext
-from lerobot_lafp.training.dataset_checks import check_dataset, idle_options, measure_states, warn_of_blank_cameras
+from lerobot_lafp.training.dataset_checks import (
+    check_dataset,
+    count_labels,
+    idle_options,
+    measure_states,
+    warn_of_blank_cameras,
+)
 
 from ..building import lafp
 from ..conftest import FRONT, STATE
@@ -60,6 +66,22 @@ def test_labels_that_are_trained_on_in_part_are_said(
     config.context = TrainingContext(episodes=(0, 2))
     check_dataset(config, meta)
     assert "Episodes [4] are labelled and not trained on" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("labeled", "episodes", "frames"), [(None, None, 39), ([0, 1], None, 12), ([0, 1, 4], (0, 4), 18)]
+)
+def test_labelled_frames_are_those_that_are_trained_on(
+    labeled: list[int] | None,
+    episodes: tuple[int, ...] | None,
+    frames: int,
+    make_config: Configs,
+    meta: SimpleNamespace,
+) -> None:
+    config = make_config(labeled_episodes=labeled)
+    config.context = TrainingContext(episodes=episodes)
+    assert count_labels(config, meta) == frames
+    assert count_labels(config, None) is None
 
 
 def test_a_stage_that_reads_no_labels_needs_none(make_config: Configs, meta: SimpleNamespace) -> None:

@@ -250,9 +250,7 @@ def batches(case: Case, config: Any, horizon: int, size: int = 8) -> Iterator[di
     deltas = {ACTION: [i / case.meta.fps for i in range(horizon)]}
     small = config is not None and not isinstance(config, LAFPConfig)
     root = small_copy(case) if small else case.root
-    dataset: Any = LeRobotDataset(case.meta.repo_id, root=root, delta_timestamps=deltas, return_uint8=not small)
-    if isinstance(config, LAFPConfig):
-        dataset = with_frame_store(dataset, config)
+    dataset = LeRobotDataset(case.meta.repo_id, root=root, delta_timestamps=deltas, return_uint8=not small)
     frames = frames_of(case.meta, case.held_out, horizon)
     loader = torch.utils.data.DataLoader(torch.utils.data.Subset(dataset, frames), batch_size=size)
     yield from tqdm(loader, desc=f"{case.recording.name} {case.draw}", unit="batch", leave=False)

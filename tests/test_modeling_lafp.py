@@ -612,6 +612,22 @@ def test_a_loop_that_never_calls_update_is_made_up_for(make_policy: Build, make_
     assert policy.stage_steps.tolist() == [3, 0, 0], "an evaluation counts for nothing"
 
 
+def test_the_decoder_looks_at_the_observation_as_long_as_it_is_measured(
+    make_batch: Batches, train: Train, trained: Callable[..., LAFPPolicy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the decoder reads are latents; how observations spread is known after so many."""
+    policy = trained("action_decoder", STATE, FRONT)
+    assert policy.limits is not None
+    seen = []
+    acting = policy.stages.acting_policy
+    monkeypatch.setattr(acting, "observe", lambda history: seen.append(1) or type(acting).observe(acting, history))
+    batch = make_batch(policy.config)
+    policy.limits.tokens.max_count = int(policy.limits.tokens.count) + 2 * len(batch["index"])
+    train(policy, batch, steps=5)
+    assert len(seen) == 2
+    assert policy.limits.tokens.is_full
+
+
 @pytest.mark.parametrize(
     ("options", "decays", "plain"),
     [

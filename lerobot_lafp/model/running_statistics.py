@@ -37,7 +37,7 @@ class RunningMoments(nn.Module):
     def update(self, rows: Tensor) -> None:
         """Merge ``rows`` (N, dim) into the estimate (the parallel variance formula of Chan et al.)."""
         seen = int(self.count)
-        if seen >= self.max_count:
+        if self.is_full:
             return
         new, mean, variance = moments(rows)
         if new == 0:
@@ -48,6 +48,11 @@ class RunningMoments(nn.Module):
         self.mean.copy_(self.mean + delta * (new / total) if seen else mean)
         self.variance.copy_(_without_rounding(spread / total if seen else variance, self.mean))
         self.count.fill_(total)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the estimate stays as it is."""
+        return int(self.count) >= self.max_count
 
     @property
     def std(self) -> Tensor:

@@ -102,9 +102,12 @@ class Stages:
         vectors = self.task_encoder(words, self.normalizer.image_mean)
         return {**history, TASK: vectors.unsqueeze(1).expand(-1, like.shape[1], -1)}
 
-    def decoder_observation(self, tokens: Tensor, history: Observation) -> Tensor | None:
-        """What the decoder reads beside latents, (B, O)."""
-        read = [tokens.flatten(1)] if self.config.decoder_observes == "tokens" else []
+    def decoder_observation(self, tokens: Tensor | None, history: Observation) -> Tensor | None:
+        """What the decoder reads beside latents, (B, O); ``tokens`` may be missing where it reads none."""
+        read = []
+        if self.config.decoder_observes == "tokens":
+            assert tokens is not None
+            read.append(tokens.flatten(1))
         read += [history[key][:, -1] for key in self.config.decoder_states]
         return torch.cat(read, dim=-1) if read else None
 

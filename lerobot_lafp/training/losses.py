@@ -81,16 +81,21 @@ def _of_decoder(stages: Stages, data: TrainingBatch, z_idm: Tensor | None) -> Te
     rows[0] |= ~rows.any()  # no label in this batch: a zero that stays on the graph, for ``backward``
     loss = torch.zeros_like(rows, dtype=data.actions.dtype)
     history = {key: x[rows] for key, x in data.history.items()}
+    z, tokens = None if z_idm is None else z_idm[rows], None
     with torch.set_grad_enabled(config.finetune_policy and torch.is_grad_enabled()):
         policy = stages.latent_policy if config.finetune_policy else stages.acting_policy
-        tokens = _observe_shifted(stages, policy, history)
-        # What is seen in another dataset than the policy's is not what it is to be told from when it acts.
-        shows_task = config.labels.repo_id is None and not config.finetune_policy
-        if decoder.training and config.only_stage is Stage.ACTION_DECODER and shows_task:
+        measured = decoder.training and _measures_tokens(stages)
+        if config.decoder_input != "idm" or config.decoder_observes == "tokens" or measured:
+            tokens = _observe_shifted(stages, policy, history)
+        if measured:
+            assert tokens is not None
             assert stages.limits is not None
             known = data.labeled[rows].any(dim=1)
             stages.limits.tokens.update(tokens[known].flatten(1, 2).mean(dim=1))
-        z = _decoder_input(stages, policy, tokens, None if z_idm is None else z_idm[rows])
+        if config.decoder_input != "idm":
+            assert tokens is not None
+            z = _decoder_input(stages, policy, tokens, z)
+    assert z is not None
     observation = stages.decoder_observation(tokens, history)
     actions = data.actions_of_chunk(config.relative_actions)[rows]
     # Weighted so that the batch's mean stays the mean over labelled samples.
@@ -99,15 +104,23 @@ def _of_decoder(stages: Stages, data: TrainingBatch, z_idm: Tensor | None) -> Te
     return loss.masked_scatter(rows, part * (samples / parts))
 
 
+def _measures_tokens(stages: Stages) -> bool:
+    """Whether what the policy sees is still to be measured, for it to be told from what is new when it acts."""
+    config, limits = stages.config, stages.limits
+    # What is seen in another dataset than the policy's tells nothing of that.
+    shows_task = config.labels.repo_id is None and not config.finetune_policy
+    if limits is None or config.only_stage is not Stage.ACTION_DECODER or not shows_task:
+        return False
+    return not limits.tokens.is_full
+
+
 def _decoder_input(stages: Stages, policy: LatentPolicy, tokens: Tensor, z_idm: Tensor | None) -> Tensor:
-    """The latents that the decoder is trained on (``decoder_input``), (B, L, Dz)."""
+    """The latents of the policy that the decoder is trained on (``decoder_input``), (B, L, Dz)."""
     config = stages.config
     noise = policy.noise(tokens.shape[0], tokens)
     if not config.decoder_reads_latents:
         return policy.sample(tokens, noise)
     assert z_idm is not None
-    if config.decoder_input == "idm":
-        return z_idm
     low, high = config.interpolation_tau
     tau = low + (high - low) * torch.rand(tokens.shape[0], dtype=tokens.dtype, device=tokens.device)
     return policy.align(tokens, noise, z_idm, tau)

@@ -73,7 +73,7 @@ def choose(config: LAFPConfig, meta: Any, of_labels: bool = False) -> list[Choic
     if not of_labels and config.facts.latent_features is None:
         found += [*_chunk(config, meta), *_camera(config, meta)]
     if of_labels == (config.labels.repo_id is not None):
-        found += _actions(config, meta)
+        found += _actions(config, meta, of_labels)
     found = [choice for choice in found if choice.name in undecided]
     for choice in found:
         setattr(config, choice.name, choice.value)
@@ -151,7 +151,7 @@ def cameras_of(config: LAFPConfig, meta: Any) -> list[tuple[int, ...]]:
     ]
 
 
-def _actions(config: LAFPConfig, meta: Any) -> list[Choice]:
+def _actions(config: LAFPConfig, meta: Any, of_labels: bool) -> list[Choice]:
     """Whether actions are places of the joints, and whether the decoder sees where these are."""
     features, undecided = meta.features, config.facts.undecided or ()
     if ACTION not in features or config.stage == "latent_policy":
@@ -162,9 +162,8 @@ def _actions(config: LAFPConfig, meta: Any) -> list[Choice]:
     state = state_of(config)
     joints = _joints(config, features, state)
     commands = None if joints is None else measure_commands(meta, ACTION, episodes, None, state, joints)
-    listed = config.observations is None or OBS_STATE in config.observations
     seen = [Choice("decoder_observes", "state", "what a command does depends on where the joints are")]
-    if not (listed and state in features and is_read(features[state])):
+    if not (_reads_state(config, of_labels) and state in features and is_read(features[state])):
         seen = []
     if commands is None:
         return [Choice("relative_actions", False, "no joint of `observation.state` for each action"), *seen]
@@ -177,6 +176,13 @@ def _actions(config: LAFPConfig, meta: Any) -> list[Choice]:
         Choice("relative_actions", True, f"actions are places of the joints, {share:.0%} of them near by"),
         Choice("decoder_observes", "state", "a command depends on where its joint is"),
     ]
+
+
+def _reads_state(config: LAFPConfig, of_labels: bool) -> bool:
+    """Whether the policy is shown ``observation.state`` in any case, so that the decoder asks for nothing more."""
+    if of_labels or config.facts.latent_features is not None:
+        return OBS_STATE in (config.facts.latent_features or ())
+    return config.observations is None or OBS_STATE in config.observations
 
 
 def _joints(config: LAFPConfig, features: Any, state: str) -> list[int] | None:

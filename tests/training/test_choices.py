@@ -160,6 +160,19 @@ def test_actions_that_are_places_of_joints_are_relative(
     assert config.decoder_observes == "state"
 
 
+def test_the_decoder_asks_for_no_state_that_the_policy_is_not_shown(tmp_path: Path) -> None:
+    """Speeds that another dataset than the video tells, or a later stage's, beside states that the video has or not."""
+    meta = recorded(tmp_path / "data", lambda state, change: 10 * change)
+    for features, observes in ((["observation.state"], "state"), (["observation.image"], "nothing")):
+        config = LAFPConfig(device="cpu")
+        config.facts.latent_features = features
+        choose(config, meta)
+        assert (config.decoder_observes or "nothing") == observes
+    config = LAFPConfig(device="cpu", labels=Labels(repo_id="local/play"))
+    choose(config, meta, of_labels=True)
+    assert (config.decoder_observes or "nothing") == "nothing", "what the video has is not known yet"
+
+
 @pytest.mark.parametrize(
     ("observations", "renamed", "observes"),
     [

@@ -91,7 +91,7 @@ class LAFPPolicy(PreTrainedPolicy):
         # In this order they lie in the checkpoint.
         self.task_encoder, self.normalizer = built.task_encoder, built.normalizer
         self.latent_action_model, self.action_decoder = built.latent_action_model, built.action_decoder
-        self.chunk_moments, self.limits = built.chunk_moments, built.limits
+        self.chunk_moments, self.limits, self.one_call = built.chunk_moments, built.limits, built.one_call
         self.latent_policy, self.average_policy = built.latent_policy, built.average_policy
         # Optimiser steps that each stage of ``STAGES`` has been trained for: who may act, who may build on whom.
         self.register_buffer("stage_steps", torch.zeros(len(STAGES), dtype=torch.long))
@@ -110,6 +110,7 @@ class LAFPPolicy(PreTrainedPolicy):
             self.latent_action_model,
             self.latent_policy,
             self.average_policy,
+            self.one_call,
             self.action_decoder,
             self.chunk_moments,
             self.limits,
@@ -301,8 +302,7 @@ class LAFPPolicy(PreTrainedPolicy):
     @classmethod
     def _load_as_safetensor(cls, model: Self, model_file: str, map_location: str, strict: bool) -> Self:
         load_weights(model, model.config, model_file)
-        # True of that file, and no longer of a policy that may be trained further.
-        for name in SEALS:
+        for name in SEALS:  # true of that file, and no longer of a policy that may be trained further
             setattr(model.config, name, None)
         return model
 

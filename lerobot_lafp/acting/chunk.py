@@ -84,7 +84,7 @@ def predict_chunk(
 
     unit = stages.action_moments().std
     steer = steering(config.rtc_guidance, prefix, config.prediction, decoded, unit, real_time or RTCConfig())
-    z = policy.sample(tokens, noise, steer)
+    z = stages.sample(tokens, noise, steer)
     if guard is not None:
         guard.measure(tokens, z)
     return Chunk(z, decoded(z))

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..acting.bounds import by_place, changes_per_command, largest_change, range_of_commands
-from ..options.constants import Stage
+from ..options.constants import FLOW_STEPS, Stage
 from ..options.names import numbered
 
 ACTION, OBS_STATE = "action", "observation.state"
 #: What the names of the tensors begin with that facts are told from.
 TENSORS = (
-    *("stage_steps", "limits.", "normalizer.vectors."),
+    *("stage_steps", "one_call.steps", "limits.", "normalizer.vectors."),
     *("action_decoder.moments.", "chunk_moments.", "latent_action_model.action_moments."),
 )
 Tensors = Mapping[str, NDArray[Any]]
@@ -35,7 +35,7 @@ class _Configuration:
     latent_dim: int
     codebook_size: int
     policy_head: str
-    num_flow_steps: int
+    num_flow_steps: int | None
     decoder_input: str
     #: That the policy reads; and states, after them those that the decoder alone may read.
     cameras: dict[str, list[int]]
@@ -55,6 +55,11 @@ class _Configuration:
     angles: dict[str, list[str]]
     #: Options that a dataset decided -> (value, reason).
     chosen: dict[str, tuple[Any, str]]
+
+    @property
+    def flow_steps(self) -> int:
+        """``K``."""
+        return FLOW_STEPS if self.num_flow_steps is None else self.num_flow_steps
 
     @classmethod
     def of(cls, saved: Mapping[str, Any]) -> "_Configuration":
@@ -133,7 +138,7 @@ def facts_of_config(saved: Mapping[str, Any]) -> dict[str, Any]:
         "latents": {"width": config.latent_dim, "bottleneck": "vq" if config.codebook_size else "continuous"},
         "policy": {
             "head": config.policy_head,
-            "steps": config.num_flow_steps if config.policy_head == "flow" else 1,
+            "steps": config.flow_steps if config.policy_head == "flow" else 1,
         },
         "decoder_input": config.decoder_input,
         "cameras": config.cameras,
@@ -165,6 +170,9 @@ def facts_of_tensors(saved: Mapping[str, Any], tensors: Tensors) -> dict[str, An
     head = tensors.get("latent_action_model.action_moments.count")
     with_head = config.decoder_input == "action_head" and steps[1] and head is not None and int(head)
     facts: dict[str, Any] = {"steps": dict(zip(Stage, steps, strict=True)), "acts": bool(steps[2] or with_head)}
+    if (learnt := tensors.get("one_call.steps")) is not None:
+        used = "acts" if config.num_flow_steps is None else "asked for steps"
+        facts["one_call"] = used if int(learnt) else "stale"
     facts["statistics"] = _statistics(config, tensors)
     limits = _limits(config, tensors)
     if limits is not None:
@@ -245,7 +253,10 @@ def lines(facts: Mapping[str, Any]) -> dict[str, str]:
     shape = f"H {chunk['actions']} = L {chunk['latents']} x k {chunk['frames_per_latent']}"
     out["chunk"] = f"{shape}, {chunk['executed']} executed{rate}"
     out["latents"] = f"Dz {latents['width']}, {latents['bottleneck']}"
-    out["policy"] = f"{policy['head']}, K {policy['steps']}; decoder_input {facts['decoder_input']}"
+    steps = f"K {policy['steps']}"
+    student = {"acts": f"in one call, learnt from {steps}", "stale": f"{steps} (lafp distill: its student is older)"}
+    how = student.get(facts.get("one_call", ""), steps)
+    out["policy"] = f"{policy['head']}, {how}; decoder_input {facts['decoder_input']}"
     out["observes"] = ", ".join(f"{k} {tuple(shape)}" for k, shape in {**facts["cameras"], **facts["states"]}.items())
     if actions["width"] is not None:
         names = f": {', '.join(actions['names'])}" if actions["names"] else ""

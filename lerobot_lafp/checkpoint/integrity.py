@@ -196,10 +196,15 @@ def _from_3_to_4(state: dict[str, NDArray[Any]]) -> None:
     """Format 3 had an option less and one more; its tensors are the same."""
 
 
+def _from_4_to_5(state: dict[str, NDArray[Any]]) -> None:
+    """Format 4 had no student of the flow; its tensors are the same."""
+
+
 #: Position N: from format N to N + 1.
 _MIGRATIONS: tuple[Callable[[dict[str, NDArray[Any]]], None], ...] = (
     _from_0_to_1,
     _from_1_to_2,
     _from_2_to_3,
     _from_3_to_4,
+    _from_4_to_5,
 )

@@ -27,6 +27,7 @@ _OWNER = {
     "latent_action_model.": 0,
     "latent_policy.": 1,
     "average_policy.": 1,
+    "one_call.": 1,
     "task_encoder.": 1,
     "action_decoder.": 2,
     "chunk_moments.": 2,

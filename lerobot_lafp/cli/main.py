@@ -10,9 +10,11 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from ..errors import UserError
 from .arguments import handing_on
+from .bench import bench
 from .card import HANDED_TO_EVAL, card
 from .check import HANDED_TO_THE_ROBOT, check
 from .demo import demo
+from .distill import distill
 from .import_datasets import import_datasets
 from .import_videos import import_videos
 from .inspect import inspect
@@ -55,7 +57,9 @@ COMMANDS = (
     Command("store", store, _AGAIN),
     Command("label", label, _AGAIN),
     Command("train", train, _AGAIN, TrainCommand),
+    Command("distill", distill),
     Command("probe", probe),
+    Command("bench", bench),
     Command("view", view),
     Command("inspect", inspect),
     Command("card", card, parser=handing_on(*HANDED_TO_EVAL)),

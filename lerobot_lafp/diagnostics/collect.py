@@ -99,8 +99,9 @@ def dataset_batches(
     max_frames: int = 4000,
     seed: int = 0,
     batch_size: int = 64,
+    wanted: LAFPConfig | None = None,
 ) -> DataLoader:
-    """Batches for ``collect`` from a LeRobotDataset: a seeded choice of frames that have at least one whole latent.
+    """Batches of a LeRobotDataset, for ``collect``: a seeded choice of frames that have at least one whole latent.
 
     Args:
         config: The checkpoint's.
@@ -109,11 +110,12 @@ def dataset_batches(
         max_frames: Frames to take at most, spread over all episodes.
         seed: Of the choice.
         batch_size: Frames a batch.
+        wanted: Whose frames and actions a sample has. Unset: ``probe_config``.
 
     Raises:
         ValueError: The dataset cannot be read, lacks an observation of the checkpoint, or has only short episodes.
     """
-    wanted = probe_config(config)
+    wanted = wanted or probe_config(config)
     dataset = load_dataset(config, repo_id, root, lambda meta: resolve_delta_timestamps(wanted, meta))
     meta = dataset.meta
     starts, ends = meta.episodes["dataset_from_index"], meta.episodes["dataset_to_index"]
@@ -264,6 +266,6 @@ def _policy_latents(
         """Noise (count, L, Dz), the same whatever the device."""
         return torch.randn(count, *acting.chunk_shape, generator=generator).to(tokens)
 
-    samples = acting.sample(tokens.repeat_interleave(num_samples, dim=0), draw(size * num_samples))
+    samples = policy.stages.sample(tokens.repeat_interleave(num_samples, dim=0), draw(size * num_samples))
     aligned = [acting.align(tokens, draw(size), z_idm, tokens.new_full((size,), tau)) for tau in taus]
     return {"samples": samples.unflatten(0, (size, num_samples)), "aligned": torch.stack(aligned, dim=1)}

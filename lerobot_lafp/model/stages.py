@@ -6,7 +6,7 @@ None of them knows another but as tensors.
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lerobot.utils.constants import OBS_STATE
@@ -20,10 +20,12 @@ from ..observation.terms import Observation
 from ..observation.vit import FrozenViT, build_vit, load_vit
 from ..options.constants import Stage
 from .action_decoder import ActionDecoder, weight_decay
+from .flow import Steering
 from .latent_action_model import LatentActionModel
 from .latent_policy import BehaviorCloningPolicy, FlowPolicy, LatentPolicy
 from .limits import SafetyLimits
 from .motion import FLOW_CELLS
+from .one_call import OneCall
 from .running_statistics import RunningMoments
 
 
@@ -38,6 +40,7 @@ class Stages:
         latent_action_model: Stage 1; None where the flow runs over actions themselves (``latent_source=actions``).
         latent_policy: Stage 2.
         average_policy: The moving average of its weights; None where none is kept.
+        one_call: What goes in one call where the flow goes in several; None where ``lafp distill`` has added none.
         action_decoder: Stage 3; None without stage 1, and as long as no dataset had an action.
         chunk_moments: Of the action chunks that the flow runs over in place of latents.
         limits: What the demonstrations did; None as long as no dataset had an action.
@@ -49,6 +52,7 @@ class Stages:
     latent_action_model: LatentActionModel | None
     latent_policy: LatentPolicy
     average_policy: LatentPolicy | None
+    one_call: OneCall | None
     action_decoder: ActionDecoder | None
     chunk_moments: RunningMoments | None
     limits: SafetyLimits | None
@@ -57,6 +61,18 @@ class Stages:
     def acting_policy(self) -> LatentPolicy:
         """What acts: the average of the weights that training goes through, where one is kept."""
         return self.latent_policy if self.average_policy is None else self.average_policy
+
+    @property
+    def acts_in_one_call(self) -> bool:
+        """Whether the student of the flow acts in its place: where it has learnt, and nobody asked for steps."""
+        return self.config.num_flow_steps is None and self.one_call is not None and self.one_call.is_ready
+
+    def sample(self, tokens: Tensor, noise: Tensor, steer: Steering | None = None) -> Tensor:
+        """Latents to act on, (B, L, Dz), from ``noise`` of that shape; where ``steer`` is given, by a flow's steps."""
+        if steer is None and self.acts_in_one_call:
+            assert self.one_call is not None
+            return cast(Tensor, self.one_call(noise, tokens))
+        return self.acting_policy.sample(tokens, noise, steer)
 
     @property
     def trained(self) -> list[nn.Module]:
@@ -139,7 +155,8 @@ def build(
     model, decoder, moments, policy = _build_stages(config, normalizer, task_encoder, load_backbone)
     limits = build_limits(config)
     average = copy.deepcopy(policy) if config.ema_decay else None
-    return Stages(config, normalizer, task_encoder, model, policy, average, decoder, moments, limits)
+    student = OneCall(policy) if config.facts.one_call and isinstance(policy, FlowPolicy) else None
+    return Stages(config, normalizer, task_encoder, model, policy, average, student, decoder, moments, limits)
 
 
 def build_normalizer(
@@ -252,7 +269,7 @@ def _latent_policy(config: LAFPConfig, encoder: ObservationEncoder, chunk_shape:
         *shape,
         *network,
         prediction=config.prediction,
-        num_steps=config.num_flow_steps,
+        num_steps=config.flow_steps,
         draws=config.flow_draws,
     )
 

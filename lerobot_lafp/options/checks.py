@@ -47,8 +47,8 @@ def _check_chunk(options: PolicyOptions) -> None:
 
 def _check_ranges(options: PolicyOptions) -> None:
     for name in _AT_LEAST_1:
-        if read(options, name) < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {read(options, name)}.")
+        if (value := read(options, name)) is not None and value < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {value}.")
     for name in _NOT_NEGATIVE:
         if (read(options, name) or 0) < 0:
             raise ValueError(f"`{name}` must not be negative, got {read(options, name)}.")

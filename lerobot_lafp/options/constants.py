@@ -29,6 +29,9 @@ Trained = Literal["joint", "latent_action", "latent_policy", "action_decoder"]
 #: How real-time chunking makes the next chunk go on from the one before (`lerobot_lafp/acting/real_time.py`).
 Guidance = Literal["decoder", "latents", "none"]
 
+#: Euler steps of a flow where nobody says how many.
+FLOW_STEPS = 10
+
 #: Column of a dataset with the normalised latents of each frame's chunk, (L * Dz,); (L, Dz) in older datasets.
 LATENT_ACTION = "latent_action"
 #: Column (L,) that is true where a latent reaches beyond the episode.
@@ -38,4 +41,4 @@ LATENT_ACTION_IS_PAD = f"{LATENT_ACTION}_is_pad"
 FROM_LABELS = "from_labels"
 
 #: Format of the checkpoints that this version writes; older ones are read too (`lerobot_lafp/options/migration.py`).
-CHECKPOINT_FORMAT = 4
+CHECKPOINT_FORMAT = 5

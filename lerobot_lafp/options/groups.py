@@ -144,6 +144,9 @@ class Facts:
     """Whether the decoder makes the actions of each latent, and not all of a chunk at once. Unset: of a version that
     trained it otherwise."""
 
+    one_call: bool | None = filled_in()
+    """Whether there is a student of the flow that acts in one call (``lafp distill``)."""
+
     backbone_config: dict[str, Any] | None = filled_in()
     """What ``transformers`` needs to build the ViT again."""
 

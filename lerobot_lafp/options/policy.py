@@ -8,7 +8,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from .constants import Guidance, Stage, Trained
+from .constants import FLOW_STEPS, Guidance, Stage, Trained
 from .fields import filled_in, group, option
 from .groups import Backbone, Codebook, Facts, Labels, Limits, Motion
 
@@ -130,8 +130,9 @@ class PolicyOptions:
     prediction: Literal["sample", "velocity"] = option("sample", fixed_by=Stage.LATENT_POLICY)
     """``sample`` (x-prediction, paper's default) or ``velocity``."""
 
-    num_flow_steps: int = option(10)
-    """``K``, Euler steps of the sampler (paper: 3; measured in docs/method.md)."""
+    num_flow_steps: int | None = option(None)
+    """``K``, Euler steps of the sampler (paper: 3; measured in docs/method.md). Unset: ten; or one call of the student
+    that ``lafp distill`` adds, which learns where ten steps end."""
 
     flow_draws: int = option(4)
     """(tau, noise) pairs drawn per sample of a batch while it trains; the observation is encoded once for all."""
@@ -152,7 +153,7 @@ class PolicyOptions:
     decoder_observes: Literal["nothing", "state", "tokens"] = option(otherwise="nothing", fixed_by=Stage.ACTION_DECODER)
     """What the decoder sees beside latents: ``nothing`` (paper); ``observation.state`` alone, since what a command does
     depends on where the arm is; or the observation ``tokens``, and states that appear in stage 3, which a few
-    demonstrations do not cover. Unset: ``state``, where the labelled dataset has it."""
+    demonstrations do not cover. Unset: ``state``, where the policy sees it or actions are places of its joints."""
 
     decoder_dim: int = option(256, fixed_by=Stage.ACTION_DECODER)
     """Hidden width of the decoder, a three-layer MLP (paper)."""
@@ -201,6 +202,11 @@ class PolicyOptions:
     def frame_offset(self) -> int:
         """``k``, frames that one latent action covers (paper: 1)."""
         return self.horizon // self.num_latents
+
+    @property
+    def flow_steps(self) -> int:
+        """``K``, Euler steps of the flow where it is integrated."""
+        return FLOW_STEPS if self.num_flow_steps is None else self.num_flow_steps
 
     @property
     def bottleneck(self) -> Literal["continuous", "vq"]:

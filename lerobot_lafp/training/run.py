@@ -137,6 +137,8 @@ class TrainingRun:
         if stages.latent_policy in stages.trained and stages.average_policy is not None:
             done = int(steps[Stage.LATENT_POLICY.place])
             update_average(stages.average_policy, stages.latent_policy, stages.config.ema_decay, done)
+        if stages.latent_policy in stages.trained and stages.one_call is not None:
+            stages.one_call.steps.zero_()  # it learnt from a flow that is another now
         for stage in filter(stages.config.trains, Stage):
             # A decoder that was shown no label is not a trained one.
             if stage is not Stage.ACTION_DECODER or self._saw_labels:

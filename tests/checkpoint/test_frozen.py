@@ -14,7 +14,9 @@ from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.utils.constants import ACTION
 
 from lerobot_lafp import LAFPPolicy
+from lerobot_lafp.model.one_call import OneCall
 from lerobot_lafp.options.constants import CHECKPOINT_FORMAT
+from lerobot_lafp.training.distillation import distill
 
 from ..building import lafp
 from ..conftest import ACTION_DIM, ENV_STATE, FEATURES, STATE, TINY
@@ -73,7 +75,11 @@ def freeze(folder: Path) -> None:
         optimizer.step()
         optimizer.zero_grad()
         policy.update()
-    policy.eval().save_pretrained(folder)
+    config.facts.one_call = True
+    flow = policy.eval().stages.acting_policy
+    policy.one_call = OneCall(flow)
+    distill(flow, policy.one_call, torch.randn(64, config.n_obs_steps, 2, config.token_dim), 20)
+    policy.save_pretrained(folder)
     expected = {key: torch.randn(3, *FEATURES[key].shape).tolist() for key in (STATE, ENV_STATE)}
     expected["noise"] = torch.randn(3, config.num_latents, config.latent_dim).tolist()
     expected[ACTION] = act(policy, expected).tolist()

@@ -152,10 +152,10 @@ def test_a_newer_format_is_refused(saved: Path) -> None:
         LAFPPolicy.from_pretrained(saved)
 
 
-@pytest.mark.parametrize("found", ["5", [5], {"a": 1}])
+@pytest.mark.parametrize("found", ["6", [5], {"a": 1}])
 def test_a_format_that_is_none_is_refused(saved: Path, found: Any) -> None:
     edit_config(saved, checkpoint_format=found)
-    with pytest.raises(Exception, match=r"checkpoint_format|has format 5"):
+    with pytest.raises(Exception, match=r"checkpoint_format|has format 6"):
         LAFPPolicy.from_pretrained(saved)
 
 

@@ -83,7 +83,7 @@ def test_save_and_load_are_bit_exact(
 
 def test_a_configuration_of_ones_own_may_be_given(trained: Callable[..., LAFPPolicy], tmp_path: Path) -> None:
     trained("joint").save_pretrained(tmp_path)
-    assert LAFPPolicy.from_pretrained(tmp_path).config.num_flow_steps == 10
+    assert LAFPPolicy.from_pretrained(tmp_path).latent_policy.num_steps == 10
     config = PreTrainedConfig.from_pretrained(tmp_path, cli_overrides=["--num_flow_steps=5", "--n_action_steps=1"])
     policy = LAFPPolicy.from_pretrained(tmp_path, config=config)
     assert policy.latent_policy.num_steps == policy.average_policy.num_steps == 5

@@ -123,6 +123,7 @@ def test_what_is_filled_in_outlives_a_config_json(tmp_path: Path, make_config: C
         "task_encoder": "words",
         "text_dim": 8,
         "decoder_per_latent": True,
+        "one_call": True,
         "backbone_config": {"patch_size": 4},
         "motion_weight": 0.3,
         "undecided": ["relative_actions"],

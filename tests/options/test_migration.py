@@ -69,7 +69,7 @@ def test_it_acts_as_it_did_and_is_saved_as_the_newest_format(folder: Path, tmp_p
 
     policy.save_pretrained(tmp_path)
     saved = options_of(tmp_path)
-    assert saved["checkpoint_format"] == CHECKPOINT_FORMAT == 4
+    assert saved["checkpoint_format"] == CHECKPOINT_FORMAT == 5
     assert set(saved) & set(GONE) == {"limits"}, "the name of a group now"
     assert isinstance(saved["limits"], dict)
     assert saved["facts"]["action_dim"] == 2

@@ -1,0 +1,65 @@
+"""The student of the flow (`model/one_call.py`) learns where its Euler steps end, from observations and no labels."""
+
+import copy
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..model.latent_policy import FlowPolicy, update_average
+from ..model.one_call import OneCall
+
+#: Optimiser steps of the student, at most; observations a step; the peak of its learning rate; decay of its average.
+STEPS, BATCH, LEARNING_RATE, DECAY = 4000, 256, 1e-3, 0.999
+#: How many observations it learns from, at most.
+OBSERVATIONS = 8192
+#: Squared errors far above it count by their root: where the flow parts, that takes one way, and the square the middle.
+SMALL = 1e-3
+#: How often it learns from one end of the flow, which takes ten calls.
+OFTEN = 4
+
+
+def distill(policy: FlowPolicy, student: OneCall, tokens: Tensor, steps: int = STEPS) -> float:
+    """Teach the student of a flow, in place, with a progress bar.
+
+    Args:
+        policy: The flow, as it acts.
+        student: Begins anew, from the flow's own network.
+        tokens: Observations as the flow sees them, (P, T, N, D).
+        steps: Optimiser steps.
+
+    Returns:
+        The squared error of its latents, as a share of their variance.
+    """
+    student.network.load_state_dict(policy.network.state_dict())
+    learner, average = copy.deepcopy(student).train(), student.network
+    weights = list(learner.network.requires_grad_().parameters())
+    optimizer = torch.optim.AdamW(weights, lr=LEARNING_RATE, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+
+    def draw(count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Places among ``tokens``, noise, and where the flow goes from it."""
+        places = torch.randint(len(tokens), (count,), device=tokens.device)
+        noise = policy.noise(count, tokens)
+        with torch.no_grad():
+            return places, noise, policy.sample(tokens[places], noise)
+
+    shown = [draw(BATCH) for _ in tqdm(range(-(-steps // OFTEN)), desc="ends of the flow", unit="batch", leave=False)]
+    places, noise, target = (torch.cat(each) for each in zip(*shown, strict=True))
+    with torch.enable_grad():
+        for step in tqdm(range(steps), desc="one call", unit="step", leave=False):
+            rows = torch.randint(len(places), (BATCH,), device=places.device)
+            off = learner(noise[rows], tokens[places[rows]]) - target[rows]
+            loss = (off.square().mean(dim=(1, 2)) + SMALL).sqrt().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            update_average(average, learner.network, DECAY, step)
+    average.requires_grad_(False)
+    places, noise, target = draw(4 * BATCH)
+    with torch.no_grad():
+        off = student(noise, tokens[places]) - target
+        error = float(off.square().mean() / target.var().clamp(min=1e-12))
+    student.steps.fill_(steps)
+    return error

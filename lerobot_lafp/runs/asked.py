@@ -24,6 +24,7 @@ from safetensors import safe_open
 
 from ..configuration_lafp import LAFPConfig
 from ..errors import in_one_line
+from ..options.constants import FLOW_STEPS
 from ..options.fields import named_fields, read
 from ..options.groups import Labels
 from ..options.migration import migrate_config
@@ -275,11 +276,14 @@ def _left_to_the_dataset(policy: Mapping[str, Any]) -> set[str] | None:
 _ABSENT = object()
 #: Options of which the file of a run of an older version says what they came to, asked for or not.
 _SETTLED = ("motion.weight", "language")
+#: What an option comes to in training where it is unset, and what its default was until format 4.
+_UNSET = {"num_flow_steps": FLOW_STEPS}
 
 
 def _equal(name: str, now: Any, then: Any, is_path: bool = False) -> bool:
     if "episodes" in name and isinstance(now, list) and isinstance(then, list):
         return sorted(now) == sorted(then)
+    now, then = (_UNSET.get(name) if value is None else value for value in (now, then))
     if is_path and now and then:
         return now == then or os.path.realpath(now) == os.path.realpath(then)
     return bool(now == then)

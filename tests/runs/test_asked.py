@@ -58,6 +58,12 @@ def test_values_are_compared_by_meaning(tmp_path: Path, monkeypatch: pytest.Monk
     assert changed(same, config) == []
 
 
+def test_an_option_whose_default_is_now_unset_is_compared_by_what_unset_comes_to() -> None:
+    name = "policy.num_flow_steps"
+    assert changed([], trained(f"--{name}=10")) == changed([f"--{name}=10"], trained()) == []
+    assert changed([], trained(f"--{name}=3")) == changed([f"--{name}=3"], trained()) == [name]
+
+
 def test_options_that_leave_the_weights_as_they_are() -> None:
     neutral = [
         *("--num_workers=1", "--log_freq=3", "--save_freq=7", "--wandb.enable=true", "--job_name=x"),

@@ -19,6 +19,7 @@ from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 from lerobot.scripts.lerobot_eval import eval_policy
 from lerobot.utils.random_utils import set_seed
 
+from lerobot_lafp import LAFPPolicy
 from lerobot_lafp.simulators.two_way.configuration_two_way import TwoWayEnvConfig
 from lerobot_lafp.simulators.two_way.demonstrator import write_demonstrations
 from lerobot_lafp.simulators.two_way.two_way import read_episodes
@@ -88,9 +89,11 @@ class Task:
         """Whether it is rendering that takes the time of an evaluation."""
         return self.name == "pusht"
 
-    def evaluate(self, checkpoint: Path, acting: Mapping[str, Any], episodes: int, first_seed: int) -> dict[str, Any]:
-        """Per-episode outcomes of a checkpoint by LeRobot's own ``eval_policy``, and the CPU time of one chunk."""
-        policy, processors = load(checkpoint, acting)
+    def evaluate(
+        self, checkpoint: Path, acting: Mapping[str, Any], episodes: int, first_seed: int, spread: float = 1.0
+    ) -> dict[str, Any]:
+        """Per-episode outcomes of a checkpoint by LeRobot's own ``eval_policy``; the options are those of ``load``."""
+        policy, processors = load(checkpoint, acting, spread)
         with tempfile.TemporaryDirectory() as folder:
             log = Path(folder) / "episodes.jsonl"
             environment = self.environment(log)
@@ -131,13 +134,21 @@ def rendering(environment: EnvConfig, count: int) -> gym.vector.VectorEnv:
     return gym.vector.AsyncVectorEnv([make] * count, autoreset_mode=gym.vector.AutoresetMode.SAME_STEP, context="fork")
 
 
-def load(checkpoint: Path, acting: Mapping[str, Any]) -> tuple[Any, tuple[Any, Any]]:
-    """A policy ready to act, and its processors. ``acting`` are options that need no training (sampler steps)."""
+def load(checkpoint: Path, acting: Mapping[str, Any], spread: float = 1.0) -> tuple[Any, tuple[Any, Any]]:
+    """A policy ready to act, and its processors.
+
+    Args:
+        checkpoint: Its folder.
+        acting: Options that need no training (sampler steps).
+        spread: Of the noise that latents start from; all rows of the ablation were measured by 1.
+    """
     config = PreTrainedConfig.from_pretrained(checkpoint)
     put(config, acting)
     config.pretrained_path = checkpoint
     policy = get_policy_class(config.type).from_pretrained(checkpoint, config=config)
     policy.eval()
+    if isinstance(policy, LAFPPolicy):
+        policy.stages.acting_policy.spread = spread
     return policy, make_pre_post_processors(config, pretrained_path=str(checkpoint))
 
 

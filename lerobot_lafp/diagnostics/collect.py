@@ -129,6 +129,12 @@ def dataset_batches(
     return DataLoader(Subset(with_frame_store(dataset, config), frames[chosen].tolist()), batch_size=batch_size)
 
 
+def on_policys_terms(policy: LAFPPolicy, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """A batch of ``dataset_batches`` on the policy's device, under the names and in the order that the policy knows."""
+    device = policy.normalizer.image_mean.device
+    return policy.in_own_terms({key: x.to(device) if isinstance(x, Tensor) else x for key, x in batch.items()})
+
+
 @torch.no_grad()
 def collect(
     policy: LAFPPolicy,
@@ -195,8 +201,7 @@ def _read(policy: LAFPPolicy, batch: Mapping[str, Any]) -> tuple[TrainingBatch, 
 
     They are where the policy's are; and where it has seen none yet, if they can be, since latents describe motion.
     """
-    device = policy.normalizer.image_mean.device
-    batch = policy.in_own_terms({key: x.to(device) if isinstance(x, Tensor) else x for key, x in batch.items()})
+    batch = on_policys_terms(policy, batch)
     actions, state = batch.get(ACTION), batch.get(OBS_STATE)
     width = None if actions is None else actions.shape[-1]  # another robot's actions can be told as well as one's own
     as_motion = policy.config.relative_actions or policy.config.facts.action_dim is None
@@ -266,6 +271,7 @@ def _policy_latents(
         """Noise (count, L, Dz), the same whatever the device."""
         return torch.randn(count, *acting.chunk_shape, generator=generator).to(tokens)
 
-    samples = policy.stages.sample(tokens.repeat_interleave(num_samples, dim=0), draw(size * num_samples))
+    noise = acting.spread * draw(size * num_samples)
+    samples = policy.stages.sample(tokens.repeat_interleave(num_samples, dim=0), noise)
     aligned = [acting.align(tokens, draw(size), z_idm, tokens.new_full((size,), tau)) for tau in taus]
     return {"samples": samples.unflatten(0, (size, num_samples)), "aligned": torch.stack(aligned, dim=1)}

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from ..checkpoint.files import TRAIN_CONFIG
 from ..configuration_lafp import LAFPConfig
 from ..data.policies import load_policy
-from ..diagnostics.collect import dataset_batches
+from ..diagnostics.collect import dataset_batches, on_policys_terms
 from ..errors import UserError
 from ..model.latent_policy import FlowPolicy
 from ..model.one_call import OneCall
@@ -79,7 +79,5 @@ def _trained_on(checkpoint: Path, root: Path | None) -> tuple[str, Path | None]:
 @torch.no_grad()
 def _tokens(policy: LAFPPolicy, config: LAFPConfig, batch: Mapping[str, Any]) -> torch.Tensor:
     """What the policy sees of a batch as it acts, (B, T, N, D)."""
-    device = policy.normalizer.image_mean.device
-    own = policy.in_own_terms({key: x.to(device) if isinstance(x, torch.Tensor) else x for key, x in batch.items()})
-    history = read_batch(own, config, policy.normalizer).history
+    history = read_batch(on_policys_terms(policy, batch), config, policy.normalizer).history
     return policy.stages.acting_policy.observe(policy.stages.with_task(history, batch.get(TASK)))

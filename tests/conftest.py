@@ -26,6 +26,8 @@ from .building import FACTS, lafp, put
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
+# The commands that tests start, beside as many workers as there are cores: more threads would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MUJOCO_GL", "egl")  # read when dm_control is imported, by whichever process does
 
 STATE, ENV_STATE = "observation.state", "observation.environment_state"

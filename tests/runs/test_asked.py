@@ -2,6 +2,7 @@
 
 import copy
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,14 @@ FILLED_IN = {
 }
 
 
+@cache
+def _read(options: tuple[str, ...]) -> dict[str, Any]:
+    return read_command([*PLAIN, *options], {}).config
+
+
 def trained(*options: str) -> dict[str, Any]:
     """``train_config.json`` of a run with these options."""
-    config = copy.deepcopy(read_command([*PLAIN, *options], {}).config)
+    config = copy.deepcopy(_read(options))
     config["policy"] |= FILLED_IN
     return config
 

@@ -39,14 +39,17 @@ def distill(policy: FlowPolicy, student: OneCall, tokens: Tensor, steps: int = S
     optimizer = torch.optim.AdamW(weights, lr=LEARNING_RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
 
+    @torch.no_grad()
+    def ends(observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Noise, and where the flow goes from it."""
+        noise = policy.noise(len(observations), observations)
+        return noise, policy.sample(observations, noise)
+
     def draw(count: int) -> tuple[Tensor, ...]:
-        """What ``seen`` takes, noise, and where the flow goes from it."""
+        """What ``seen`` takes, and the ends of the flow there."""
         first, second = torch.randint(len(tokens), (2, count), device=tokens.device)
         share = torch.rand(count, 1, tokens.shape[2], 1).to(tokens) * (torch.rand(count, 1, 1, 1) < MIXED).to(tokens)
-        spread = policy.spread + (1 - policy.spread) * torch.rand(count, 1, 1).to(tokens)
-        noise = spread * policy.noise(count, tokens)
-        with torch.no_grad():
-            return first, second, share, noise, policy.sample(seen(first, second, share), noise)
+        return first, second, share, *ends(seen(first, second, share))
 
     def seen(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
         """Observations, each token of them by a share of its way to that of another."""
@@ -65,11 +68,10 @@ def distill(policy: FlowPolicy, student: OneCall, tokens: Tensor, steps: int = S
             schedule.step()
             update_average(average, learner.network, DECAY, step)
     average.requires_grad_(False)
-    first = torch.randint(len(tokens), (4 * BATCH,), device=tokens.device)
-    noise = policy.spread * policy.noise(len(first), tokens)
+    shown_as_is = tokens[torch.randint(len(tokens), (4 * BATCH,), device=tokens.device)]
+    noise, target = ends(shown_as_is)
     with torch.no_grad():
-        target = policy.sample(tokens[first], noise)
-        off = student(noise, tokens[first]) - target
+        off = student(noise, shown_as_is) - target
         error = float(off.square().mean() / target.var().clamp(min=1e-12))
     student.steps.fill_(steps)
     return error

@@ -220,7 +220,8 @@ def train_and_evaluate(run: Run, method: str, first_seed: int) -> None:
     seen = ["--env.image_obs=true", f"--env.image_size={IMAGE_SIZE}"]
     unseen = ["--env.image_obs=false", f"--env.image_size={VIDEO_SIZE}"]
     environment = [*ENVIRONMENT, length, *(unseen if run.observed == "state" else seen)]
-    evaluate(checkpoint, evaluation_of(run, method), run.size.episodes, first_seed, environment)
+    together = 50 if run.observed == "state" else 1  # a camera is rendered until the last of them is done
+    evaluate(checkpoint, evaluation_of(run, method), run.size.episodes, first_seed, environment, together)
     commit_of(run, method).write_text(provenance()["commit"])
 
 

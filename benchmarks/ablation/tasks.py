@@ -2,7 +2,7 @@
 
 import importlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from lerobot.envs.factory import make_env, make_env_pre_post_processors
 from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 from lerobot.scripts.lerobot_eval import eval_policy
 from lerobot.utils.random_utils import set_seed
+from torch import Tensor
 
 from lerobot_lafp import LAFPPolicy
 from lerobot_lafp.simulators.two_way.configuration_two_way import TwoWayEnvConfig
@@ -90,10 +91,27 @@ class Task:
         return self.name == "pusht"
 
     def evaluate(
-        self, checkpoint: Path, acting: Mapping[str, Any], episodes: int, first_seed: int, spread: float = 1.0
+        self,
+        checkpoint: Path,
+        acting: Mapping[str, Any],
+        episodes: int,
+        first_seed: int,
+        spread: float = 1.0,
+        sampler: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> dict[str, Any]:
-        """Per-episode outcomes of a checkpoint by LeRobot's own ``eval_policy``; the options are those of ``load``."""
+        """Per-episode outcomes of a checkpoint by LeRobot's own ``eval_policy``.
+
+        Args:
+            checkpoint: As ``load`` takes it, with the options to act by and the spread of the noise.
+            acting: Likewise.
+            episodes: How many.
+            first_seed: Of the first of them.
+            spread: See ``load``.
+            sampler: What goes from noise (B, L, Dz) and tokens to latents, in place of the checkpoint's own.
+        """
         policy, processors = load(checkpoint, acting, spread)
+        if sampler is not None:
+            policy.stages.acting_policy.sample = lambda tokens, noise, steer=None: sampler(noise, tokens)
         with tempfile.TemporaryDirectory() as folder:
             log = Path(folder) / "episodes.jsonl"
             environment = self.environment(log)

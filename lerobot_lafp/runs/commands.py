@@ -65,8 +65,10 @@ def _call_main(command: str, arguments: list[str], log: Path | None) -> None:
     importlib.import_module(_COMMANDS[command]).main()
 
 
-def evaluate(checkpoint: Path, output_dir: Path, num_episodes: int, seed: int, environment: Sequence[str]) -> None:
-    """``lerobot-eval`` of ``checkpoint`` on the episodes of ``seed`` onwards, stepped together in one process.
+def evaluate(
+    checkpoint: Path, output_dir: Path, num_episodes: int, seed: int, environment: Sequence[str], together: int = 50
+) -> None:
+    """``lerobot-eval`` of ``checkpoint`` on the episodes of ``seed`` onwards, in one process.
 
     Args:
         checkpoint: What ``--policy.path`` takes.
@@ -74,6 +76,7 @@ def evaluate(checkpoint: Path, output_dir: Path, num_episodes: int, seed: int, e
         num_episodes: How many.
         seed: Of the first episode.
         environment: The ``--env.*`` options.
+        together: Environments that are stepped together until the last of them is done.
 
     Raises:
         UserError: It failed.
@@ -84,7 +87,7 @@ def evaluate(checkpoint: Path, output_dir: Path, num_episodes: int, seed: int, e
             f"--policy.path={checkpoint}",
             *environment,
             f"--eval.n_episodes={num_episodes}",
-            f"--eval.batch_size={min(num_episodes, 50)}",
+            f"--eval.batch_size={min(num_episodes, together)}",
             "--eval.use_async_envs=false",  # LeRobot's asynchronous environments do not know plain gym.make ones
             f"--seed={seed}",
             f"--output_dir={output_dir}",

@@ -41,9 +41,9 @@ from tqdm import tqdm
 from lerobot_lafp import LAFPConfig, LAFPPolicy
 from lerobot_lafp.data.policies import load_policy
 from lerobot_lafp.model.one_call import OneCall
-from lerobot_lafp.options.constants import FLOW_STEPS, Stage
+from lerobot_lafp.options.constants import FLOW_STEPS, STUDENT_STEPS, Stage
 from lerobot_lafp.runs.distilling import distill_checkpoint
-from lerobot_lafp.training.distillation import OBSERVATIONS, STEPS
+from lerobot_lafp.training.distillation import OBSERVATIONS
 
 #: Task -> training seeds.
 SEEDS = {"two_way": 5, "pusht_keypoints": 3}
@@ -75,7 +75,7 @@ def taught(run: Run, name: str) -> Any:
     policy = load_policy(checkpoint_of(run.training)).eval()
     fresh = LAFPPolicy(policy.config).stages.acting_policy.network
     shown = demonstrations(policy, run.task.data, OBSERVATIONS, run.seed)
-    steps = STEPS if name == "two_calls" else run.task.budgets[Stage.LATENT_POLICY].steps
+    steps = STUDENT_STEPS if name == "two_calls" else run.task.budgets[Stage.LATENT_POLICY].steps
     return TAUGHT[name](policy.stages.acting_policy, fresh, shown, steps)
 
 

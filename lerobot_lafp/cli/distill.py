@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ..options.constants import STUDENT_STEPS
+
 
 def distill(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of the checkpoint.")],
@@ -16,7 +18,7 @@ def distill(
         Path | None,
         typer.Option("--dataset.root", show_default="likewise, LeRobot's cache, or the Hub", help="Its folder."),
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps.")] = 4000,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps.")] = STUDENT_STEPS,
     seed: Annotated[int, typer.Option("--seed", help="Seed for the choice of frames and the noise.")] = 0,
 ) -> None:
     """Let a checkpoint act in one call of its network, not ten.

@@ -31,6 +31,8 @@ Guidance = Literal["decoder", "latents", "none"]
 
 #: Euler steps of a flow where nobody says how many.
 FLOW_STEPS = 10
+#: Optimiser steps of the flow's student (`lerobot_lafp/training/distillation.py`).
+STUDENT_STEPS = 4000
 
 #: Column of a dataset with the normalised latents of each frame's chunk, (L * Dz,); (L, Dz) in older datasets.
 LATENT_ACTION = "latent_action"

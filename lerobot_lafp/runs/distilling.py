@@ -17,14 +17,14 @@ from ..model.latent_policy import FlowPolicy
 from ..model.one_call import OneCall
 from ..modeling_lafp import LAFPPolicy
 from ..observation.language import TASK
-from ..options.constants import FLOW_STEPS, Stage
+from ..options.constants import FLOW_STEPS, STUDENT_STEPS, Stage
 from ..options.fields import read
 from ..training.batch import read_batch
-from ..training.distillation import OBSERVATIONS, STEPS, distill
+from ..training.distillation import OBSERVATIONS, distill
 
 
 def distill_checkpoint(
-    checkpoint: Path, repo_id: str | None = None, root: Path | None = None, steps: int = STEPS, seed: int = 0
+    checkpoint: Path, repo_id: str | None = None, root: Path | None = None, steps: int = STUDENT_STEPS, seed: int = 0
 ) -> float:
     """Train the student of a checkpoint anew, and save it there.
 

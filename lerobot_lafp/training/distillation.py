@@ -8,9 +8,10 @@ from tqdm import tqdm
 
 from ..model.latent_policy import FlowPolicy, update_average
 from ..model.one_call import OneCall
+from ..options.constants import STUDENT_STEPS
 
-#: Optimiser steps of the student; observations a step; the peak of its learning rate; decay of its average.
-STEPS, BATCH, LEARNING_RATE, DECAY = 4000, 256, 1e-3, 0.999
+#: Of the student's training: observations a step; the peak of its learning rate; decay of its average.
+BATCH, LEARNING_RATE, DECAY = 256, 1e-3, 0.999
 #: How many observations it learns from, at most.
 OBSERVATIONS = 16_384
 #: Squared errors far above it count by their root: where the flow parts, that takes one way, and the square the middle.
@@ -21,7 +22,7 @@ MIXED = 0.5
 OFTEN = 8
 
 
-def distill(policy: FlowPolicy, student: OneCall, tokens: Tensor, steps: int = STEPS) -> float:
+def distill(policy: FlowPolicy, student: OneCall, tokens: Tensor, steps: int = STUDENT_STEPS) -> float:
     """Teach the student of a flow, in place, with a progress bar.
 
     Args:

@@ -31,7 +31,7 @@ from lerobot_lafp.options.constants import Guidance
 
 #: Actions of a chunk that are executed before the next is there.
 EVERY = 8
-GUIDANCES: tuple[Guidance, ...] = ("none", "latents", "decoder")
+GUIDANCES: tuple[Guidance, ...] = ("none", "latents", "noise", "decoder")
 DELAYS = (0, 1, 2, 3, 4)
 SIDE_BY_SIDE = 50
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..model.stages import Stages
 from ..options.constants import Stage
 from .limits import SafetyGuard
-from .real_time import Chunk, Prefix, steering
+from .real_time import CANDIDATES, Chunk, Prefix, nearest, steering
 
 
 class History:
@@ -83,11 +83,29 @@ def predict_chunk(
         return decode(stages, z, origin, seen)
 
     unit = stages.action_moments().std
-    steer = steering(config.rtc_guidance, prefix, config.prediction, decoded, unit, real_time or RTCConfig())
-    z = stages.sample(tokens, noise, steer)
+    if prefix is not None and config.rtc_guidance == "noise":
+        chunk = nearest(_candidates(stages, tokens, noise, origin, seen), prefix, unit)
+    else:
+        steer = steering(config.rtc_guidance, prefix, config.prediction, decoded, unit, real_time or RTCConfig())
+        z = stages.sample(tokens, noise, steer)
+        chunk = Chunk(z, decoded(z))
     if guard is not None:
-        guard.measure(tokens, z)
-    return Chunk(z, decoded(z))
+        guard.measure(tokens, chunk.z)
+    return chunk
+
+
+def _candidates(stages: Stages, tokens: Tensor, noise: Tensor, origin: Tensor | None, seen: Tensor | None) -> Chunk:
+    """S samples at each observation, from the noise that is given and from more: (B, S, L, Dz) and (B, S, H, A)."""
+
+    def several(x: Tensor | None) -> Tensor | None:
+        return None if x is None else x.repeat_interleave(CANDIDATES, dim=0)
+
+    count = len(tokens)
+    drawn = stages.noise(count * CANDIDATES, tokens).unflatten(0, (count, CANDIDATES))
+    starts = torch.cat([noise.unsqueeze(1), drawn[:, 1:]], dim=1).flatten(0, 1)
+    z = stages.sample(tokens.repeat_interleave(CANDIDATES, dim=0), starts)
+    actions = decode(stages, z, several(origin), several(seen))
+    return Chunk(z.unflatten(0, (count, CANDIDATES)), actions.unflatten(0, (count, CANDIDATES)))
 
 
 def decode(stages: Stages, z: Tensor, origin: Tensor | None, seen: Tensor | None) -> Tensor:

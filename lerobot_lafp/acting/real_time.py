@@ -2,13 +2,14 @@
 
 LeRobot's ``rtc`` inference (`L/rollout/inference/rtc.py`) asks for a chunk that begins now. Until it is there, actions
 of the present chunk are still sent (``inference_delay`` of them), so the new one must agree with these, and should not
-part from the rest of them in a jump: a flow that samples anew may take the other way round an obstacle. Two ways, both
-by changing what the flow's network predicts, so that the solver stays as it is:
+part from the rest of them in a jump: a flow that samples anew may take the other way round an obstacle. Two ways
+change what the flow's network predicts, so that the solver stays as it is; the third needs no steps to steer:
 
 - ``latents``: in place of what is predicted for the latents of committed actions, those of the present chunk. Their
   part of the sample then moves along ``(1 - tau) noise + tau z_present``, as in the interpolation of stage 3.
 - ``decoder``: what is predicted is moved down the gradient of the difference that the decoded actions have from the
   present chunk's (Black et al. 2025, arXiv 2506.07339, whose actions are the data of the flow; ours lie behind it).
+- ``noise``: of several samples the one whose actions agree best with the present chunk's.
 """
 
 from collections.abc import Callable
@@ -22,6 +23,9 @@ from torch import Tensor
 
 from ..model import flow
 from ..options.constants import Guidance
+
+#: Of how many samples guidance by noise takes one.
+CANDIDATES = 32
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ def steering(
         unit: Deviation of each action, (A,): a difference counts in units of it.
         options: The ``--inference.rtc.*`` of the rollout.
     """
-    if prefix is None or guidance == "none":
+    if prefix is None or guidance in ("noise", "none"):
         return None
     if guidance == "latents":
         return lambda predictor: towards_latents(predictor, prefix, prediction)
@@ -168,6 +172,21 @@ def towards_actions(
         return _as_predicted(sample.detach() + (1 - t) * strength * gradient, z.detach(), tau, prediction)
 
     return guided
+
+
+def nearest(candidates: Chunk, prefix: Prefix, unit: Tensor) -> Chunk:
+    """Of several samples at each observation the one that goes on best from the present chunk.
+
+    Args:
+        candidates: S of them at each of B observations: latents (B, S, L, Dz) and actions (B, S, H, A).
+        prefix: Where the present chunk is.
+        unit: Deviation of each action, (A,): a difference counts in units of it.
+    """
+    left = prefix.left.unsqueeze(1)
+    off = (candidates.actions[:, :, : left.shape[2]] - left) / unit
+    error = (off.square().sum(dim=-1) * prefix.weights[: left.shape[2]]).sum(dim=-1)
+    rows, best = torch.arange(len(error), device=error.device), error.argmin(dim=1)
+    return Chunk(candidates.z[rows, best], candidates.actions[rows, best])
 
 
 def _as_predicted(sample: Tensor, z: Tensor, tau: Tensor, prediction: flow.Prediction) -> Tensor:

@@ -27,7 +27,7 @@ STAGES = tuple(Stage)
 #: What a run trains: one stage, or all of them side by side.
 Trained = Literal["joint", "latent_action", "latent_policy", "action_decoder"]
 #: How real-time chunking makes the next chunk go on from the one before (`lerobot_lafp/acting/real_time.py`).
-Guidance = Literal["decoder", "latents", "none"]
+Guidance = Literal["decoder", "latents", "noise", "none"]
 
 #: Euler steps of a flow where nobody says how many.
 FLOW_STEPS = 10

@@ -166,7 +166,8 @@ class PolicyOptions:
     rtc_guidance: Guidance = option("decoder")
     """With ``lerobot-rollout --inference.type=rtc``, how the next chunk is made to go on from the one before
     (`lerobot_lafp/acting/real_time.py`): guided through the ``decoder`` towards its actions, by its ``latents``
-    where these are committed, or not at all, ``none``."""
+    where these are committed, by choosing the ``noise`` of 32 that goes on best, or not at all, ``none``. Only the
+    last two keep the one call of ``lafp distill``."""
 
     limits: Limits = group(Limits)
 

@@ -10,7 +10,8 @@ from lerobot.rollout.inference.rtc import supports_rtc_inference
 from torch import Tensor
 
 from lerobot_lafp import LAFPPolicy
-from lerobot_lafp.acting.real_time import Chunk, Prefix, find_prefix, towards_actions, towards_latents
+from lerobot_lafp.acting import chunk
+from lerobot_lafp.acting.real_time import Chunk, Prefix, find_prefix, nearest, towards_actions, towards_latents
 from lerobot_lafp.model import flow
 
 from ..conftest import STATE, TINY
@@ -105,6 +106,19 @@ def test_the_decoder_guides_what_is_committed_and_leaves_the_rest(present: Chunk
     assert torch.allclose(guided[:, 2:], free[:, 2:])
 
 
+def test_of_several_samples_it_takes_the_one_that_agrees_where_that_counts(present: Chunk) -> None:
+    where, unit = prefix(present, 2, 4), torch.tensor([10.0, 10.0])
+    actions = torch.zeros(1, 3, HORIZON, 2)
+    actions[:, :, :6] = where.left.unsqueeze(1)
+    actions[0, 0, 0] += 1.0  # where it is committed
+    actions[0, 1, 4] += 5.0  # where it is not
+    actions[0, 2] += 0.1
+    z = torch.arange(3.0).reshape(1, 3, 1, 1).expand(1, 3, 4, 3)
+    found = nearest(Chunk(z, actions), where, unit)
+    assert torch.equal(found.z, z[:, 1])
+    assert torch.equal(found.actions, actions[:, 1])
+
+
 # --- The policy ----------------------------------------------------------------------------------------------
 
 
@@ -119,7 +133,7 @@ def test_lerobot_takes_it_for_real_time_chunking(make_policy: Policies) -> None:
     assert not supports_rtc_inference(make_policy(STATE, policy_head="bc"))
 
 
-@pytest.mark.parametrize("guidance", ["latents", "decoder", "none"])
+@pytest.mark.parametrize("guidance", ["latents", "decoder", "noise", "none"])
 @pytest.mark.parametrize("source", [{}, {"latent_source": "actions"}, {"prediction": "velocity"}])
 def test_a_chunk_begins_with_what_is_committed(guidance: str, source: dict[str, str], make_policy: Policies) -> None:
     policy, seen = acts(make_policy, rtc_guidance=guidance, **source)
@@ -157,3 +171,24 @@ def test_without_a_chunk_before_it_begins_anew(make_policy: Policies) -> None:
     assert torch.equal(policy.predict_action_chunk(seen, noise, 2, fresh[0, 2:] + 1), fresh)  # not of that chunk
     policy.config.rtc_config = RTCConfig(enabled=False)
     assert torch.equal(policy.predict_action_chunk(seen, noise, 2, fresh[0, 2:]), fresh)
+
+
+@pytest.mark.parametrize("options", [{}, {"latent_source": "actions"}, {"relative_actions": True}])
+def test_the_noise_that_is_given_is_one_of_those_it_chooses_from(
+    options: dict[str, Any], make_policy: Policies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def chosen(guidance: str, candidates: int) -> Tensor:
+        monkeypatch.setattr(chunk, "CANDIDATES", candidates)
+        policy, _ = acts(make_policy, rtc_guidance=guidance, limits__enabled=False, **options)
+        torch.manual_seed(0)
+        seen = {STATE: torch.randn(16, 2)}
+        noise = torch.randn(2, 16, *policy.stages.acting_policy.chunk_shape)
+        first = policy.predict_action_chunk(seen, noise[0])
+        policy.predict_action_chunk(seen, noise[1], inference_delay=2, prev_chunk_left_over=first[:, 3:])
+        assert policy._present is not None
+        return policy._present.z
+
+    drawn = chosen("none", 1)
+    assert torch.allclose(chosen("noise", 1), drawn, atol=1e-5)
+    same = torch.isclose(chosen("noise", 32), drawn, atol=1e-5).flatten(1).all(dim=1)
+    assert not same.all()

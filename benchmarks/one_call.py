@@ -16,7 +16,6 @@ explore, and then no result is written.
 import argparse
 import json
 import shutil
-from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -25,12 +24,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from ablation import tasks
+from ablation.comparison import SEEDS, Way, rarer_side, read_comparison
 from ablation.measures import measure
 from ablation.plan import Run, plan
-from ablation.running import checkpoint_of, is_trained
-from ablation.statistics import paired_difference, summarize
-from ablation.tasks import EVALUATION_SEED, TASKS
+from ablation.running import checkpoint_of
+from ablation.tasks import load
 from ablation.variants import VARIANTS
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.utils.constants import ACTION, OBS_STATE
@@ -45,93 +43,66 @@ from lerobot_lafp.options.constants import FLOW_STEPS, STUDENT_STEPS, Stage
 from lerobot_lafp.runs.distilling import distill_checkpoint
 from lerobot_lafp.training.distillation import OBSERVATIONS
 
-#: Task -> training seeds.
-SEEDS = {"two_way": 5, "pusht_keypoints": 3}
 #: Euler steps of the flow; the last is what the others are held against.
 EULER = ("1", "3", "10")
-ROWS = (*EULER, "student", *TAUGHT)
 #: What the student may lose at most; how often each side is to be passed at least; the least of modes covered; and its
 #: time over that of behaviour cloning at most.
 LOSS, SIDE, COVERAGE, TIMES = {"two_way": -0.02, "pusht_keypoints": -0.03}, 0.35, 0.95, 1.2
 CALLS = 500
 
 
-def student_of(run: Run, folder: Path) -> Path:
-    """A copy of a run's checkpoint to which `lafp distill` has added a student."""
-    copy = folder / "student"
+def euler(steps: str) -> Way:
+    """The flow by as many steps, and, of the most, what the probe says."""
+
+    def act(run: Run, folder: Path, episodes: int) -> dict[str, Any]:
+        checkpoint = checkpoint_of(run.training)
+        found = run.task.evaluate(checkpoint, {"num_flow_steps": int(steps)}, episodes, run.first_seed)
+        return {**found, "measures": measured(run, checkpoint)} if steps == EULER[-1] else found
+
+    return act
+
+
+def student(run: Run, folder: Path, episodes: int) -> dict[str, Any]:
+    """A copy of the checkpoint to which `lafp distill` has added a student, kept; and what the probe says of it."""
+    copy, error = folder / "student", folder / "student_error.json"
     if not copy.is_dir():
         data, new = run.task.data, folder / "student.new"
         shutil.rmtree(new, ignore_errors=True)
         shutil.copytree(checkpoint_of(run.training), new)
-        error = distill_checkpoint(new, data.repo_id, data.root, seed=run.seed)
-        (folder / "student_error.json").write_text(json.dumps({"error": error}))
+        off = distill_checkpoint(new, data.repo_id, data.root, seed=run.seed)
+        error.write_text(json.dumps({"error": off}))
         new.rename(copy)
-    return copy
+    found = run.task.evaluate(copy, {}, episodes, run.first_seed)
+    return {**found, **json.loads(error.read_text()), "measures": measured(run, copy)}
 
 
-def taught(run: Run, name: str) -> Any:
+def measured(run: Run, checkpoint: Path) -> dict[str, Any]:
+    policy, (pre, _) = load(checkpoint, {})
+    measures: dict[str, Any] = measure(policy, pre, run.task.data, run.seed)["measures"]
+    return measures
+
+
+def taught(name: str) -> Way:
     """One of ``students.py``, learnt from the checkpoint of a run."""
-    torch.manual_seed(run.seed)
-    policy = load_policy(checkpoint_of(run.training)).eval()
-    fresh = LAFPPolicy(policy.config).stages.acting_policy.network
-    shown = demonstrations(policy, run.task.data, OBSERVATIONS, run.seed)
-    steps = STUDENT_STEPS if name == "two_calls" else run.task.budgets[Stage.LATENT_POLICY].steps
-    return TAUGHT[name](policy.stages.acting_policy, fresh, shown, steps)
+
+    def act(run: Run, folder: Path, episodes: int) -> dict[str, Any]:
+        torch.manual_seed(run.seed)
+        policy = load_policy(checkpoint_of(run.training)).eval()
+        flow: Any = policy.stages.acting_policy
+        fresh = LAFPPolicy(policy.config).stages.acting_policy.network
+        shown = demonstrations(policy, run.task.data, OBSERVATIONS, run.seed)
+        steps = STUDENT_STEPS if name == "two_calls" else run.task.budgets[Stage.LATENT_POLICY].steps
+        sampler = TAUGHT[name](flow, fresh, shown, steps)
+        return run.task.evaluate(checkpoint_of(run.training), {}, episodes, run.first_seed, sampler=sampler)
+
+    return act
 
 
-def outcomes(run: Run, row: str, folder: Path, episodes: int) -> dict[str, Any]:
-    """Success, reward and mode of every episode, and of the student what the probe says."""
-    file = folder / f"{row}.json"
-    if file.is_file():
-        found: dict[str, Any] = json.loads(file.read_text())
-        if len(found["success"]) == episodes:
-            return found
-    first = run.first_seed
-    if row in EULER:
-        found = run.task.evaluate(checkpoint_of(run.training), {"num_flow_steps": int(row)}, episodes, first)
-    elif row == "student":
-        student = student_of(run, folder)
-        found = run.task.evaluate(student, {}, episodes, first)
-        found |= json.loads((folder / "student_error.json").read_text())
-    else:
-        found = run.task.evaluate(checkpoint_of(run.training), {}, episodes, first, sampler=taught(run, row))
-    if row in ("10", "student"):
-        checkpoint = folder / "student" if row == "student" else checkpoint_of(run.training)
-        policy, (pre, _) = tasks.load(checkpoint, {})
-        found["measures"] = measure(policy, pre, run.task.data, run.seed)["measures"]
-    found["commit"] = provenance()["commit"]
-    file.write_text(json.dumps(found))
-    return found
-
-
-def compare(
-    name: str, rows: list[str], first_training_seed: int, first_evaluation_seed: int, episodes: int, output: Path
-) -> dict[str, Any]:
-    """Every row of one task: outcomes by training seed, their means, and the difference to ten steps."""
-    count, variant = SEEDS[name], VARIANTS[name]["lafp"]
-    runs = [plan(name, variant, first_training_seed + i, first_evaluation_seed) for i in range(count)]
-    if missing := [run.seed for run in runs if not is_trained(run.training)]:
-        raise SystemExit(f"{name}: training seeds {missing} are not there. Run benchmarks/ablate.py first (--help).")
-    found: dict[str, Any] = {}
-    for row in rows:
-        each = []
-        for run in tqdm(runs, desc=f"{name}, {row}", unit="policy"):
-            folder = output / name / f"seed{run.seed}"
-            folder.mkdir(parents=True, exist_ok=True)
-            each.append(outcomes(run, row, folder, episodes))
-        kinds = {kind: [run[kind] for run in each] for kind in ("success", "reward")}
-        found[row] = {
-            **{kind: summarize(values) for kind, values in kinds.items()},
-            "modes": dict(Counter(str(mode) for run in each for mode in run.get("mode", ()))),
-            "runs": each,
-        }
-        if EULER[-1] in found:
-            ten = found[EULER[-1]]["runs"]
-            found[row]["less_than_10"] = {
-                kind: paired_difference(values, [run[kind] for run in ten]) for kind, values in kinds.items()
-            }
-        print(name, row, {key: x for key, x in found[row].items() if key != "runs"}, flush=True)
-    return found
+WAYS: dict[str, Way] = {
+    **{steps: euler(steps) for steps in EULER},
+    "student": student,
+    **{name: taught(name) for name in TAUGHT},
+}
 
 
 # --- Time --------------------------------------------------------------------------------------------------------
@@ -210,13 +181,11 @@ def targets(compared: dict[str, Any], timed: dict[str, dict[str, float]]) -> lis
     found: list[dict[str, Any]] = []
     for name, least in LOSS.items():
         value = compared[name]["student"]["less_than_10"]["success"]["mean"]
-        found.append(
-            {"name": f"{name}: success of the student less that of ten steps", "value": value, "at_least": least}
-        )
+        line = f"{name}: success of the student less that of ten steps"
+        found.append({"name": line, "value": value, "at_least": least})
     two_way = compared["two_way"]["student"]
-    rarer = min(two_way["modes"].get(side, 0) for side in ("left", "right")) / sum(two_way["modes"].values())
-    covered = [run["measures"]["mode_coverage"] for run in two_way["runs"]]
-    found.append({"name": "two_way: share of the rarer side", "value": rarer, "at_least": SIDE})
+    found.append({"name": "two_way: share of the rarer side", "value": rarer_side(two_way), "at_least": SIDE})
+    covered = [share for run in two_way["runs"] if (share := run["measures"]["mode_coverage"]) is not None]
     mean = sum(covered) / len(covered)
     found.append({"name": "two_way: modes that the student covers", "value": mean, "at_least": COVERAGE})
     for name, each in timed.items():
@@ -227,23 +196,13 @@ def targets(compared: dict[str, Any], timed: dict[str, dict[str, float]]) -> lis
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", type=lambda word: word.split(","), default=list(SEEDS), help="unset: both")
-    parser.add_argument("--rows", type=lambda word: word.split(","), default=list(ROWS), help=f"of {', '.join(ROWS)}")
-    parser.add_argument("--pusht_root", type=Path, help="folder of the PushT datasets; unset: the Hub")
-    parser.add_argument("--episodes", type=int, default=500)
-    parser.add_argument("--first_training_seed", type=int, default=0)
-    parser.add_argument("--first_evaluation_seed", type=int, default=EVALUATION_SEED)
-    parser.add_argument("--output_dir", type=Path, default=Path("outputs/benchmarks/one_call"))
-    given = parser.parse_args()
-    if unknown := [row for row in given.rows if row not in ROWS] + [task for task in given.tasks if task not in TASKS]:
-        parser.error(f"{', '.join(unknown)}: no such task or row")
-    tasks.PUSHT_ROOT = given.pusht_root
-    torch.set_num_threads(1)
-    seeds = given.first_training_seed, given.first_evaluation_seed
-    found = {task: compare(task, given.rows, *seeds, given.episodes, given.output_dir) for task in given.tasks}
-    if seeds == (0, EVALUATION_SEED) and {*SEEDS} == {*given.tasks} and {*ROWS} == {*given.rows}:
+    parser.add_argument("--rows", nargs="+", choices=list(WAYS), default=list(WAYS), help="unset: all")
+    comparison, given = read_comparison(parser, Path("outputs/benchmarks/one_call"))
+    ways = {row: way for row, way in WAYS.items() if row in given.rows}
+    found = {task: comparison.compare(task, ways, EULER[-1]) for task in comparison.tasks}
+    if comparison.is_result and ways == WAYS:
         timed = speeds(CALLS)
-        result = {"evaluation_seed": EVALUATION_SEED, "tasks": found, "milliseconds": timed}
+        result = {"evaluation_seed": comparison.first_evaluation_seed, "tasks": found, "milliseconds": timed}
         print(write_result("one_call", {**result, "targets": targets(found, timed), "provenance": provenance()}))
 
 

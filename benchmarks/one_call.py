@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from ablation.comparison import SEEDS, Way, rarer_side, read_comparison
+from ablation.comparison import SEEDS, Way, rarer_side, read_comparison, sampling
 from ablation.measures import measure
 from ablation.plan import Run, plan
 from ablation.running import checkpoint_of
@@ -93,7 +93,7 @@ def taught(name: str) -> Way:
         shown = demonstrations(policy, run.task.data, OBSERVATIONS, run.seed)
         steps = STUDENT_STEPS if name == "two_calls" else run.task.budgets[Stage.LATENT_POLICY].steps
         sampler = TAUGHT[name](flow, fresh, shown, steps)
-        return run.task.evaluate(checkpoint_of(run.training), {}, episodes, run.first_seed, sampler=sampler)
+        return run.task.evaluate(checkpoint_of(run.training), {}, episodes, run.first_seed, sampling(sampler))
 
     return act
 

@@ -679,22 +679,6 @@ def test_a_chunk_is_executed_for_n_action_steps_and_then_replaced(
         policy.reset()
 
 
-def test_it_can_act_from_noise_of_less_spread_than_it_learns_from(
-    make_policy: Build, make_observation: Batches, make_batch: Batches, train: Train
-) -> None:
-    policy = make_policy(STATE)
-    train(policy, make_batch(policy.config))
-    observation = make_observation(policy.config)
-    flow = policy.eval().stages.acting_policy
-    flow.spread = 0.5
-    torch.manual_seed(1)
-    actions = policy.predict_action_chunk(observation)
-    torch.manual_seed(1)
-    noise = flow.noise(3, torch.zeros(1))
-    assert torch.equal(actions, policy.predict_action_chunk(observation, noise=0.5 * noise))
-    assert not torch.equal(actions, policy.predict_action_chunk(observation, noise=noise))
-
-
 def test_a_single_frame_stands_for_the_whole_history(make_policy: Build, make_observation: Batches) -> None:
     policy = make_policy(FRONT, STATE, n_obs_steps=3).eval()
     one, noise = make_observation(policy.config), torch.randn(3, 2, 4)

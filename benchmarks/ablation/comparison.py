@@ -10,7 +10,10 @@ from typing import Any
 
 import torch
 from record import provenance
+from torch import Tensor
 from tqdm import tqdm
+
+from lerobot_lafp import LAFPPolicy
 
 from . import tasks
 from .plan import Run, plan
@@ -95,6 +98,16 @@ class Comparison:
                 found[row][f"less_than_{reference}"] = less
             print(task, row, {key: x for key, x in found[row].items() if key != "runs"}, flush=True)
         return found
+
+
+def sampling(sampler: Callable[[Tensor, Tensor], Tensor]) -> Callable[[LAFPPolicy], None]:
+    """What lets a policy act on the latents (B, L, Dz) that ``sampler`` makes of noise (B, L, Dz) and tokens."""
+
+    def change(policy: LAFPPolicy) -> None:
+        own: Any = policy.stages.acting_policy
+        own.sample = lambda tokens, noise, steer=None: sampler(noise, tokens)
+
+    return change
 
 
 def rarer_side(row: Mapping[str, Any]) -> float:

@@ -18,7 +18,6 @@ from lerobot.envs.factory import make_env, make_env_pre_post_processors
 from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 from lerobot.scripts.lerobot_eval import eval_policy
 from lerobot.utils.random_utils import set_seed
-from torch import Tensor
 
 from lerobot_lafp import LAFPPolicy
 from lerobot_lafp.simulators.two_way.configuration_two_way import TwoWayEnvConfig
@@ -96,22 +95,20 @@ class Task:
         acting: Mapping[str, Any],
         episodes: int,
         first_seed: int,
-        spread: float = 1.0,
-        sampler: Callable[[Tensor, Tensor], Tensor] | None = None,
+        change: Callable[[LAFPPolicy], None] | None = None,
     ) -> dict[str, Any]:
         """Per-episode outcomes of a checkpoint by LeRobot's own ``eval_policy``.
 
         Args:
-            checkpoint: As ``load`` takes it, with the options to act by and the spread of the noise.
+            checkpoint: As ``load`` takes it, with the options to act by.
             acting: Likewise.
             episodes: How many.
             first_seed: Of the first of them.
-            spread: See ``load``.
-            sampler: What goes from noise (B, L, Dz) and tokens to latents, in place of the checkpoint's own.
+            change: What is done to the policy before it acts.
         """
-        policy, processors = load(checkpoint, acting, spread)
-        if sampler is not None:
-            policy.stages.acting_policy.sample = lambda tokens, noise, steer=None: sampler(noise, tokens)
+        policy, processors = load(checkpoint, acting)
+        if change is not None:
+            change(policy)
         with tempfile.TemporaryDirectory() as folder:
             log = Path(folder) / "episodes.jsonl"
             environment = self.environment(log)
@@ -152,21 +149,18 @@ def rendering(environment: EnvConfig, count: int) -> gym.vector.VectorEnv:
     return gym.vector.AsyncVectorEnv([make] * count, autoreset_mode=gym.vector.AutoresetMode.SAME_STEP, context="fork")
 
 
-def load(checkpoint: Path, acting: Mapping[str, Any], spread: float = 1.0) -> tuple[Any, tuple[Any, Any]]:
+def load(checkpoint: Path, acting: Mapping[str, Any]) -> tuple[Any, tuple[Any, Any]]:
     """A policy ready to act, and its processors.
 
     Args:
         checkpoint: Its folder.
         acting: Options that need no training (sampler steps).
-        spread: Of the noise that latents start from; all rows of the ablation were measured by 1.
     """
     config = PreTrainedConfig.from_pretrained(checkpoint)
     put(config, acting)
     config.pretrained_path = checkpoint
     policy = get_policy_class(config.type).from_pretrained(checkpoint, config=config)
     policy.eval()
-    if isinstance(policy, LAFPPolicy):
-        policy.stages.acting_policy.spread = spread
     return policy, make_pre_post_processors(config, pretrained_path=str(checkpoint))
 
 

@@ -74,7 +74,7 @@ def predict_chunk(
     history = stages.with_task(stages.normalizer(raw), tasks)
     tokens = policy.observe(history)
     if noise is None:
-        noise = stages.noise(tokens.shape[0], tokens)
+        noise = stages.acting_policy.noise(tokens.shape[0], tokens)
     joints = config.joint_of_action
     origin = raw[OBS_STATE][:, -1, joints].to(tokens) if config.relative_actions else None
     seen = stages.decoder_observation(tokens, history)
@@ -101,7 +101,7 @@ def _candidates(stages: Stages, tokens: Tensor, noise: Tensor, origin: Tensor | 
         return None if x is None else x.repeat_interleave(CANDIDATES, dim=0)
 
     count = len(tokens)
-    drawn = stages.noise(count * CANDIDATES, tokens).unflatten(0, (count, CANDIDATES))
+    drawn = stages.acting_policy.noise(count * CANDIDATES, tokens).unflatten(0, (count, CANDIDATES))
     starts = torch.cat([noise.unsqueeze(1), drawn[:, 1:]], dim=1).flatten(0, 1)
     z = stages.sample(tokens.repeat_interleave(CANDIDATES, dim=0), starts)
     actions = decode(stages, z, several(origin), several(seen))

@@ -139,7 +139,7 @@ def _parts(policy: LAFPPolicy, batch: Mapping[str, Any]) -> dict[str, Callable[[
     raw = as_history(batch, shapes, policy.config.n_obs_steps)
     history = stages.with_task(stages.normalizer(raw), batch.get("task"))
     tokens = acting.observe(history)
-    noise = stages.noise(1, tokens)
+    noise = stages.acting_policy.noise(1, tokens)
     z = stages.sample(tokens, noise)
     seen = stages.decoder_observation(tokens, history)
     how = "one call" if stages.acts_in_one_call or policy.config.policy_head == "bc" else "steps of the flow"

@@ -69,7 +69,7 @@ class Sampler:
         tokens = policy.observe(history)
         shape = (self.num_samples, *policy.chunk_shape)  # drawn moment by moment, however many there are at once
         noise = torch.cat([torch.randn(shape, generator=self.generator) for _ in range(size)])
-        z = self.stages.sample(self._repeated(tokens), policy.spread * noise.to(tokens))
+        z = self.stages.sample(self._repeated(tokens), noise.to(tokens))
         self._z.append(z.unflatten(0, (size, -1)).cpu())
         if OBS_STATE in raw:
             self._state.append(raw[OBS_STATE][:, -1].cpu())

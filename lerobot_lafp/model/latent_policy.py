@@ -78,11 +78,6 @@ class LatentTransformer(nn.Module):
         return cast(Tensor, self.leave(self.body(x, memory)))
 
 
-#: By what the noise is multiplied from which latents to act on start; in training it is not. Below 1 samples come
-#: nearer to the middle of each way of doing the task (ours; tried out by benchmarks/noise_spread.py).
-SPREAD = 1.0
-
-
 class LatentPolicy(nn.Module):
     """What the flow and behaviour cloning have in common: the encoder, the network, the shape of a chunk.
 
@@ -95,8 +90,6 @@ class LatentPolicy(nn.Module):
         dim: Hidden width.
         layers: Blocks.
     """
-
-    spread = SPREAD
 
     def __init__(
         self,

@@ -67,10 +67,6 @@ class Stages:
         """Whether the student of the flow acts in its place: where it has learnt, and nobody asked for steps."""
         return self.config.num_flow_steps is None and self.one_call is not None and self.one_call.is_ready
 
-    def noise(self, batch: int, like: Tensor) -> Tensor:
-        """Where latents to act on start, (batch, L, Dz), on the device of ``like``."""
-        return self.acting_policy.spread * self.acting_policy.noise(batch, like)
-
     def sample(self, tokens: Tensor, noise: Tensor, steer: Steering | None = None) -> Tensor:
         """Latents to act on, (B, L, Dz), from ``noise`` of that shape; where ``steer`` is given, by a flow's steps."""
         if steer is None and self.acts_in_one_call:

@@ -15,12 +15,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ablation.comparison import Way, rarer_side, read_comparison, sampling
+from ablation.comparison import Way, rarer_side, read_comparison
 from ablation.plan import Run
 from ablation.running import checkpoint_of
 from record import provenance, write_result
 
-from lerobot_lafp.data.policies import load_policy
+from lerobot_lafp import LAFPPolicy
 
 SPREADS = (1.0, 0.8, 0.6)
 #: Of these the one that did best on other training seeds and other episodes.
@@ -33,10 +33,12 @@ def acting_with(spread: float) -> Way:
     """The flow's ten steps from noise of this spread."""
 
     def act(run: Run, folder: Path, episodes: int) -> dict[str, Any]:
-        checkpoint = checkpoint_of(run.training)
-        flow = load_policy(checkpoint).eval().stages.acting_policy
-        sampler = sampling(lambda noise, tokens: flow.sample(tokens, spread * noise))
-        return run.task.evaluate(checkpoint, {}, episodes, run.first_seed, sampler)
+        def narrow(policy: LAFPPolicy) -> None:
+            flow: Any = policy.stages.acting_policy
+            sample = flow.sample
+            flow.sample = lambda tokens, noise, steer=None: sample(tokens, spread * noise, steer)
+
+        return run.task.evaluate(checkpoint_of(run.training), {}, episodes, run.first_seed, narrow)
 
     return act
 

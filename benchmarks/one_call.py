@@ -8,7 +8,7 @@ The first two leave their checkpoints in ``outputs/ablation``, where the last fi
 PushT comes from a folder. Of every checkpoint act, on the same episodes: its flow by 1, 3 and 10 Euler steps; the
 student that `lafp distill` adds; and the policies of ``students.py``. Everything is kept in ``--output_dir`` and not
 done again. Then a chunk is timed, batch 1, one thread, the ways in turn: the student, ten steps, and behaviour cloning,
-of the two tasks' policies and of `lafp train`'s choices for a camera of 96 and of 224 pixels; weights are random, which
+of the two tasks' policies and of the defaults for a camera of 96 and of 224 pixels; weights are random, which
 changes no time. Written to ``results/one_call.json``. ``--first_training_seed`` and ``--first_evaluation_seed``
 explore, and then no result is written.
 """
@@ -19,7 +19,6 @@ import shutil
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -34,10 +33,10 @@ from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.utils.constants import ACTION, OBS_STATE
 from record import provenance, write_result
 from students import TAUGHT, demonstrations
-from tqdm import tqdm
 
 from lerobot_lafp import LAFPConfig, LAFPPolicy
 from lerobot_lafp.data.policies import load_policy
+from lerobot_lafp.diagnostics.bench import timed
 from lerobot_lafp.model.one_call import OneCall
 from lerobot_lafp.options.constants import FLOW_STEPS, STUDENT_STEPS, Stage
 from lerobot_lafp.runs.distilling import distill_checkpoint
@@ -109,7 +108,7 @@ WAYS: dict[str, Way] = {
 
 
 def camera_config(side: int) -> LAFPConfig:
-    """An arm with six joints and a camera of so many pixels, as `lafp train` would have it."""
+    """LAFP's defaults, for an arm with six joints and a camera of so many pixels."""
     config = LAFPConfig(device="cpu", push_to_hub=False)
     config.input_features = {
         OBS_STATE: PolicyFeature(FeatureType.STATE, (6,)),
@@ -137,7 +136,6 @@ def policies(config: LAFPConfig) -> dict[str, LAFPPolicy]:
     return found
 
 
-@torch.no_grad()
 def times(config: LAFPConfig, calls: int) -> dict[str, float]:
     """Median milliseconds of a chunk by each policy, one after the other in turn."""
     draw = torch.Generator().manual_seed(0)
@@ -148,13 +146,7 @@ def times(config: LAFPConfig, calls: int) -> dict[str, float]:
     ways: dict[str, Callable[[], Any]] = {
         name: (lambda policy=policy: policy.predict_action_chunk(dict(batch))) for name, policy in there.items()
     }
-    found: dict[str, list[float]] = {name: [] for name in ways}
-    for number in tqdm(range(-10, calls), desc="time", unit="call", leave=False):
-        for name, way in ways.items():
-            begun = perf_counter()
-            way()
-            if number >= 0:
-                found[name].append(1000 * (perf_counter() - begun))
+    found = timed(there["one call"], ways, calls)
     medians = {name: float(np.median(each)) for name, each in found.items()}
     cloning = medians["behaviour cloning"]
     return {**medians, **{f"{name} / cloning": medians[name] / cloning for name in ("one call", "ten steps")}}
@@ -165,7 +157,7 @@ def speeds(calls: int) -> dict[str, dict[str, float]]:
     configs = {}
     for name in SEEDS:
         run = plan(name, VARIANTS[name]["lafp"], 0)
-        configs[name] = load_policy(checkpoint_of(run.training)).config
+        configs[name] = LAFPConfig.from_pretrained(checkpoint_of(run.training))
     configs |= {f"a camera of {side} pixels": camera_config(side) for side in (96, 224)}
     found = {}
     for name, config in configs.items():
@@ -177,7 +169,7 @@ def speeds(calls: int) -> dict[str, dict[str, float]]:
 # --- Result ------------------------------------------------------------------------------------------------------
 
 
-def targets(compared: dict[str, Any], timed: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
+def targets(compared: dict[str, Any], taken: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for name, least in LOSS.items():
         value = compared[name]["student"]["less_than_10"]["success"]["mean"]
@@ -188,7 +180,7 @@ def targets(compared: dict[str, Any], timed: dict[str, dict[str, float]]) -> lis
     covered = [share for run in two_way["runs"] if (share := run["measures"]["mode_coverage"]) is not None]
     mean = sum(covered) / len(covered)
     found.append({"name": "two_way: modes that the student covers", "value": mean, "at_least": COVERAGE})
-    for name, each in timed.items():
+    for name, each in taken.items():
         value = each["one call / cloning"]
         found.append({"name": f"{name}: time of one call / behaviour cloning", "value": value, "at_most": TIMES})
     return found
@@ -201,9 +193,9 @@ def main() -> None:
     ways = {row: way for row, way in WAYS.items() if row in given.rows}
     found = {task: comparison.compare(task, ways, EULER[-1]) for task in comparison.tasks}
     if comparison.is_result and ways == WAYS:
-        timed = speeds(CALLS)
-        result = {"evaluation_seed": comparison.first_evaluation_seed, "tasks": found, "milliseconds": timed}
-        print(write_result("one_call", {**result, "targets": targets(found, timed), "provenance": provenance()}))
+        taken = speeds(CALLS)
+        result = {"evaluation_seed": comparison.first_evaluation_seed, "tasks": found, "milliseconds": taken}
+        print(write_result("one_call", {**result, "targets": targets(found, taken), "provenance": provenance()}))
 
 
 if __name__ == "__main__":

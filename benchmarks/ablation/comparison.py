@@ -20,10 +20,11 @@ from .plan import Run, plan
 from .running import is_trained
 from .statistics import paired_difference, summarize
 from .tasks import EVALUATION_SEED
+from .variants import SEEDS as SEEDS_OF
 from .variants import VARIANTS
 
 #: Task -> training seeds.
-SEEDS = {"two_way": 5, "pusht_keypoints": 3}
+SEEDS = {task: SEEDS_OF[task]("lafp") for task in ("two_way", "pusht_keypoints")}
 #: A run, where it may leave files, and how many episodes -> outcomes of each.
 Way = Callable[[Run, Path, int], dict[str, Any]]
 OUTCOMES = ("success", "reward")

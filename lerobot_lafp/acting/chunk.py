@@ -74,7 +74,7 @@ def predict_chunk(
     history = stages.with_task(stages.normalizer(raw), tasks)
     tokens = policy.observe(history)
     if noise is None:
-        noise = stages.acting_policy.noise(tokens.shape[0], tokens)
+        noise = policy.noise(tokens.shape[0], tokens)
     joints = config.joint_of_action
     origin = raw[OBS_STATE][:, -1, joints].to(tokens) if config.relative_actions else None
     seen = stages.decoder_observation(tokens, history)

@@ -90,13 +90,13 @@ def bench(checkpoint: str | Path, device: str | None = None, calls: int = 200) -
         post(policy.select_action(pre(dict(frame))))
 
     bar = tqdm(total=3, desc="bench", unit="part", leave=False)
-    chunks = _timed(policy, _ways(policy, pre(dict(frame))), calls)
+    chunks = timed(policy, _ways(policy, pre(dict(frame))), calls)
     bar.update()
-    parts = _timed(policy, _parts(policy, pre(dict(frame))), calls)
+    parts = timed(policy, _parts(policy, pre(dict(frame))), calls)
     bar.update()
     executed = policy.config.n_action_steps
     policy.reset()
-    commands = _timed(policy, {"command": command}, calls * executed, warm_up=WARM_UP * executed)["command"]
+    commands = timed(policy, {"command": command}, calls * executed, warm_up=WARM_UP * executed)["command"]
     bar.close()
     predicting = commands[::executed]
     waiting = [each for i, each in enumerate(commands) if i % executed]
@@ -139,7 +139,7 @@ def _parts(policy: LAFPPolicy, batch: Mapping[str, Any]) -> dict[str, Callable[[
     raw = as_history(batch, shapes, policy.config.n_obs_steps)
     history = stages.with_task(stages.normalizer(raw), batch.get("task"))
     tokens = acting.observe(history)
-    noise = stages.acting_policy.noise(1, tokens)
+    noise = acting.noise(1, tokens)
     z = stages.sample(tokens, noise)
     seen = stages.decoder_observation(tokens, history)
     how = "one call" if stages.acts_in_one_call or policy.config.policy_head == "bc" else "steps of the flow"
@@ -152,10 +152,10 @@ def _parts(policy: LAFPPolicy, batch: Mapping[str, Any]) -> dict[str, Callable[[
 
 
 @torch.no_grad()
-def _timed(
+def timed(
     policy: LAFPPolicy, kinds: Mapping[str, Callable[[], Any]], calls: int, warm_up: int = WARM_UP
 ) -> dict[str, list[float]]:
-    """Milliseconds of every call, the kinds one after the other in turn."""
+    """Milliseconds of every call on the policy's device, the kinds one after the other in turn."""
     device: Tensor = policy.stage_steps
     times: dict[str, list[float]] = {name: [] for name in kinds}
     for number in range(-warm_up, calls):

@@ -271,7 +271,6 @@ def _policy_latents(
         """Noise (count, L, Dz), the same whatever the device."""
         return torch.randn(count, *acting.chunk_shape, generator=generator).to(tokens)
 
-    noise = draw(size * num_samples)
-    samples = policy.stages.sample(tokens.repeat_interleave(num_samples, dim=0), noise)
+    samples = policy.stages.sample(tokens.repeat_interleave(num_samples, dim=0), draw(size * num_samples))
     aligned = [acting.align(tokens, draw(size), z_idm, tokens.new_full((size,), tau)) for tau in taus]
     return {"samples": samples.unflatten(0, (size, num_samples)), "aligned": torch.stack(aligned, dim=1)}

@@ -57,4 +57,4 @@ def test_over_a_thousand_training_steps(
 ) -> None:
     policy = make_policy(STATE, FRONT)
     batch = make_batch(policy.config)
-    assert grown(lambda: train(policy, anew(batch), steps=1), first=100, times=1000) < MOST
+    assert grown(lambda: train(policy, anew(batch), steps=1), first=100, times=1000) < MOST // 2  # half as many steps

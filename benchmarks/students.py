@@ -10,20 +10,18 @@ energy score of its samples, a proper score.
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from ablation.data import Data
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from lerobot_lafp import LAFPPolicy
 from lerobot_lafp.diagnostics.collect import dataset_batches, on_policys_terms
 from lerobot_lafp.model import flow
-from lerobot_lafp.model.latent_policy import FlowPolicy, TimeEmbedding, update_average
+from lerobot_lafp.model.latent_policy import FlowPolicy, TimeEmbedding
 from lerobot_lafp.observation.language import TASK
 from lerobot_lafp.training.batch import read_batch
-from lerobot_lafp.training.distillation import BATCH, DECAY, LEARNING_RATE
+from lerobot_lafp.training.distillation import BATCH, learn
 
 #: (noise, tokens) -> latents.
 Sampler = Callable[[Tensor, Tensor], Tensor]
@@ -68,21 +66,6 @@ def demonstrations(policy: LAFPPolicy, data: Data, count: int, seed: int) -> Dem
     return Demonstrations(*(torch.cat(each) for each in zip(*found, strict=True)))
 
 
-def _learn(name: str, network: nn.Module, loss: Callable[[Any, Any], Tensor], steps: int) -> nn.Module:
-    """The average of a network's weights after as many steps; ``loss`` is of the network and of the average."""
-    learner, average = copy.deepcopy(network).requires_grad_().train(), copy.deepcopy(network).requires_grad_(False)
-    optimizer = torch.optim.AdamW(learner.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for step in tqdm(range(steps), desc=name, unit="step", leave=False):
-        value = loss(learner, average)
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-        schedule.step()
-        update_average(average, learner, DECAY, step)
-    return average.eval()
-
-
 def _mean(x: Tensor, counts: Tensor) -> Tensor:
     """Of x (B, L, Dz), over what counts, (B, L, 1)."""
     return (x * counts).sum() / (counts.sum() * x.shape[-1]).clamp(min=1)
@@ -115,7 +98,7 @@ def two_calls(policy: FlowPolicy, fresh: nn.Module, shown: Demonstrations, steps
         output = flow.prediction_to_sample(learner(z, tau, tokens.repeat(2, 1, 1, 1)), z, tau, policy.prediction)
         return (output - target).square().mean()
 
-    network = _learn("two calls", policy.network, loss, steps)
+    network = learn("two calls", policy.network, loss, steps)
     return lambda noise, tokens: flow.integrate(lambda z, tau: network(z, tau, tokens), noise, 2, policy.prediction)
 
 
@@ -160,7 +143,7 @@ def shortcut(policy: FlowPolicy, fresh: nn.Module, shown: Demonstrations, steps:
             target[longer] = flow.prediction_to_sample((first + second) / 2, at, tau[longer], "velocity")
         return _mean((sample(learner, z, tau, step, tokens) - target).square(), counts)
 
-    network = _learn("shortcut", network, loss, steps)
+    network = learn("shortcut", network, loss, steps)
     return lambda noise, tokens: sample(network, noise, noise.new_zeros(len(noise)), noise.new_ones(len(noise)), tokens)
 
 
@@ -179,7 +162,7 @@ def _without_flow(
         x = generate(learner, noise, tokens.repeat_interleave(SAMPLES, dim=0)).unflatten(0, (-1, SAMPLES))
         return score((x * counts.unsqueeze(1)).flatten(2), (data * counts).flatten(1).unsqueeze(1))
 
-    network = _learn(name, fresh, loss, steps)
+    network = learn(name, fresh, loss, steps)
     return lambda noise, tokens: generate(network, noise, tokens)
 
 

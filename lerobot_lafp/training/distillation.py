@@ -1,9 +1,10 @@
 """The student of the flow (`model/one_call.py`) learns where its Euler steps end, from observations and no labels."""
 
 import copy
+from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..model.latent_policy import FlowPolicy, update_average
@@ -22,6 +23,34 @@ MIXED = 0.5
 OFTEN = 8
 
 
+def learn[Network: nn.Module](
+    name: str, network: Network, loss: Callable[[Network, Network], Tensor], steps: int
+) -> Network:
+    """Train a copy of a network, with a progress bar.
+
+    Args:
+        name: What the progress bar says.
+        network: What the copy begins as.
+        loss: Of the copy and of the average of its weights.
+        steps: Optimiser steps.
+
+    Returns:
+        The average of its weights.
+    """
+    learner, average = copy.deepcopy(network).requires_grad_().train(), copy.deepcopy(network).requires_grad_(False)
+    optimizer = torch.optim.AdamW(learner.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    with torch.enable_grad():
+        for step in tqdm(range(steps), desc=name, unit="step", leave=False):
+            value = loss(learner, average)
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+            schedule.step()
+            update_average(average, learner, DECAY, step)
+    return average.eval()
+
+
 def distill(policy: FlowPolicy, student: OneCall, tokens: Tensor, steps: int = STUDENT_STEPS) -> float:
     """Teach the student of a flow, in place, with a progress bar.
 
@@ -35,10 +64,6 @@ def distill(policy: FlowPolicy, student: OneCall, tokens: Tensor, steps: int = S
         The squared error of its latents, as a share of their variance.
     """
     student.network.load_state_dict(policy.network.state_dict())
-    learner, average = copy.deepcopy(student).train(), student.network
-    weights = list(learner.network.requires_grad_().parameters())
-    optimizer = torch.optim.AdamW(weights, lr=LEARNING_RATE, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
 
     @torch.no_grad()
     def ends(observations: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,21 +83,17 @@ def distill(policy: FlowPolicy, student: OneCall, tokens: Tensor, steps: int = S
 
     shown = [draw(BATCH) for _ in tqdm(range(-(-steps // OFTEN)), desc="ends of the flow", unit="batch", leave=False)]
     *places, noise, target = (torch.cat(each) for each in zip(*shown, strict=True))
-    with torch.enable_grad():
-        for step in tqdm(range(steps), desc="one call", unit="step", leave=False):
-            rows = torch.randint(len(noise), (BATCH,), device=noise.device)
-            off = learner(noise[rows], seen(*(place[rows] for place in places))) - target[rows]
-            loss = (off.square().mean(dim=(1, 2)) + SMALL).sqrt().mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            update_average(average, learner.network, DECAY, step)
-    average.requires_grad_(False)
+
+    def loss(learner: OneCall, average: OneCall) -> Tensor:
+        rows = torch.randint(len(noise), (BATCH,), device=noise.device)
+        off = learner(noise[rows], seen(*(place[rows] for place in places))) - target[rows]
+        return (off.square().mean(dim=(1, 2)) + SMALL).sqrt().mean()
+
+    student.load_state_dict(learn("one call", student, loss, steps).state_dict())
     shown_as_is = tokens[torch.randint(len(tokens), (4 * BATCH,), device=tokens.device)]
-    noise, target = ends(shown_as_is)
+    start, end = ends(shown_as_is)
     with torch.no_grad():
-        off = student(noise, shown_as_is) - target
-        error = float(off.square().mean() / target.var().clamp(min=1e-12))
+        off = student(start, shown_as_is) - end
+        error = float(off.square().mean() / end.var().clamp(min=1e-12))
     student.steps.fill_(steps)
     return error

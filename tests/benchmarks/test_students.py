@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from students import TAUGHT, Demonstrations, _drift, _learn
+from students import TAUGHT, Demonstrations, _drift
 
 from lerobot_lafp import LAFPPolicy
 from lerobot_lafp.model.latent_policy import FlowPolicy
+from lerobot_lafp.training.distillation import learn
 
 from ..conftest import STATE
 
@@ -32,7 +33,7 @@ def shown(make_policy: Callable[..., LAFPPolicy]) -> tuple[FlowPolicy, Demonstra
         taught._modules = {**policy._modules, "network": learner}
         return taught.loss(latents, seen).mean()
 
-    policy.network = _learn("flow", policy.network, loss, STEPS)
+    policy.network = learn("flow", policy.network, loss, STEPS)
     return policy, demonstrations
 
 

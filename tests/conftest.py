@@ -1,6 +1,7 @@
 """Shared builders: tiny configurations, and batches as LeRobot's preprocessor hands them over."""
 
 import copy
+import functools
 import json
 import os
 import socket
@@ -12,6 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from draccus.wrappers import docstring
 from hypothesis import HealthCheck, settings
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.utils.constants import ACTION
@@ -28,6 +30,9 @@ settings.load_profile("busy")
 
 # The commands that tests start, beside as many workers as there are cores: more threads would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# draccus looks up the help of a thousand options each time that it reads a command, half a second in which it searches
+# the same sources again.
+docstring.get_attribute_docstring = functools.cache(docstring.get_attribute_docstring)
 os.environ.setdefault("MUJOCO_GL", "egl")  # read when dm_control is imported, by whichever process does
 
 STATE, ENV_STATE = "observation.state", "observation.environment_state"

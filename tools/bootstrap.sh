@@ -22,5 +22,7 @@ for candidate in python3.12 python3.13 python3 "${PYENV_ROOT:-$HOME/.pyenv}"/ver
 done
 
 [ -x .venv/bin/python ] && fits .venv/bin/python || "$uv" venv --clear --python "$python" .venv
+# Where Python may not keep what it compiles, as in many containers, every process would compile LeRobot anew: 20 s.
+[ -z "${PYTHONDONTWRITEBYTECODE:-}" ] || export UV_COMPILE_BYTECODE=1
 "$uv" pip install --python .venv/bin/python --constraint constraints.txt --override overrides.txt --editable '.[dev]'
 touch .venv/installed

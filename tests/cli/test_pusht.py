@@ -28,6 +28,8 @@ def test_configurations_train_and_evaluate(
             f"--dataset.root={DATA / task}",
             "--policy.device=cpu",
             *SHORT,
+            "--dataset.episodes=[0,3,7]",
+            "--policy.labeled_episodes=[3,7]",
             "--action_decoder.dataset.episodes=[3,7]",
         ]
     )

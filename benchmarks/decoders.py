@@ -120,7 +120,7 @@ def train(policy: LAFPPolicy, data: Collected, rows: Tensor, form: Form, seed: i
     config, seen = policy.config, states(policy, data) if form.observes else None
     shape = (config.num_latents, config.latent_dim, config.horizon, data.actions.shape[-1], config.decoder_dim)
     decoder = ActionDecoder(*shape, 0 if seen is None else seen.shape[1], data.relative, form.whole)
-    steps = AMOUNTS[Stage.ACTION_DECODER].least_of_states
+    steps = AMOUNTS[Stage.ACTION_DECODER].least
     decay = weight_decay(int(rows.sum())) if form.decays else 0.0
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=config.optimizer_lr, weight_decay=decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)

@@ -33,7 +33,7 @@ from training_options import training_options
 
 from lerobot_lafp.checkpoint.evaluation import read_evaluation
 from lerobot_lafp.options.constants import Stage
-from lerobot_lafp.runs.budget import AMOUNTS
+from lerobot_lafp.runs.budget import AMOUNTS, AMOUNTS_OF_STATES
 from lerobot_lafp.runs.commands import evaluate
 from lerobot_lafp.runs.stages import train_stages
 from lerobot_lafp.runs.trainings import last_checkpoint, train
@@ -108,8 +108,8 @@ class Run:
 
     @property
     def rival_steps(self) -> int:
-        amount = AMOUNTS[Stage.LATENT_POLICY]  # 150 episodes are no more than its least
-        return self.size.steps or (amount.least if self.observed == "front" else amount.least_of_states)
+        amounts = AMOUNTS if self.observed == "front" else AMOUNTS_OF_STATES
+        return self.size.steps or amounts[Stage.LATENT_POLICY].least  # for 150 episodes, or not far from it
 
     def dataset(self, option: str, kind: str) -> list[str]:
         name = f"{kind}_{self.observed}"

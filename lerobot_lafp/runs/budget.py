@@ -29,25 +29,29 @@ class Amount:
         epochs: How often each frame is drawn.
         least: Steps of a small dataset.
         most: Steps of a large one.
-        least_of_states: Steps of a small dataset without cameras, where a step takes little.
     """
 
     epochs: float
     least: int
     most: int
-    least_of_states: int
 
-    def steps(self, frames: int, batch_size: int, sees: bool = True) -> int:
-        """In round numbers; ``sees`` is whether there is a camera."""
+    def steps(self, frames: int, batch_size: int) -> int:
+        """In round numbers."""
         wanted = frames * self.epochs / batch_size
-        least = self.least if sees else self.least_of_states
-        return int(min(max(100 * round(wanted / 100), least), self.most))
+        return int(min(max(100 * round(wanted / 100), self.least), self.most))
 
 
+#: Where there is a camera, whose encoder takes nearly all of a step's time.
 AMOUNTS = {
-    Stage.LATENT_ACTION: Amount(epochs=6, least=1500, most=20_000, least_of_states=6000),
-    Stage.LATENT_POLICY: Amount(epochs=8, least=4000, most=40_000, least_of_states=6000),
-    Stage.ACTION_DECODER: Amount(epochs=20, least=2000, most=5000, least_of_states=2000),
+    Stage.LATENT_ACTION: Amount(epochs=6, least=1500, most=20_000),
+    Stage.LATENT_POLICY: Amount(epochs=8, least=4000, most=40_000),
+    Stage.ACTION_DECODER: Amount(epochs=20, least=2000, most=5000),
+}
+#: Of states alone, where a step takes little.
+AMOUNTS_OF_STATES = {
+    Stage.LATENT_ACTION: Amount(epochs=6, least=6000, most=20_000),
+    Stage.LATENT_POLICY: Amount(epochs=60, least=6000, most=40_000),
+    Stage.ACTION_DECODER: AMOUNTS[Stage.ACTION_DECODER],
 }
 
 
@@ -123,7 +127,8 @@ def _amount(stage: Stage, cfg: TrainPipelineConfig, given: Collection[str], fram
         batch_size = BATCH
         found.append(Choice("batch_size", BATCH, "samples a step"))
     if "steps" not in given:
-        steps = AMOUNTS[stage].steps(frames, batch_size, sees)
+        amount = (AMOUNTS if sees else AMOUNTS_OF_STATES)[stage]
+        steps = amount.steps(frames, batch_size)
         of = "labelled frames" if stage is Stage.ACTION_DECODER else "frames"
         often = steps * batch_size / max(1, frames)
         found.append(Choice("steps", steps, f"{frames:,} {of}, each about {often:.2g} times"))

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lerobot_lafp.options.constants import STAGES
+from lerobot_lafp.options.constants import STAGES, Stage
 from lerobot_lafp.runs import budget, stages
-from lerobot_lafp.runs.budget import AMOUNTS, BATCH
+from lerobot_lafp.runs.budget import AMOUNTS, AMOUNTS_OF_STATES, BATCH, Amount
 from lerobot_lafp.runs.stages import train_stages
 from lerobot_lafp.runs.trainings import Training
 from lerobot_lafp.training import joined
@@ -49,10 +49,13 @@ def value(run: Training, name: str) -> int:
     return int([word for word in run.arguments if word.startswith(f"--{name}=")][-1].partition("=")[2])
 
 
+@pytest.mark.parametrize("amounts", [AMOUNTS, AMOUNTS_OF_STATES])
 @pytest.mark.parametrize("stage", STAGES)
 @given(frames=st.integers(0, 10**7), more=st.integers(0, 10**6), batch=st.sampled_from([8, 64, 256]))
-def test_more_frames_take_more_steps_within_limits(stage: Any, frames: int, more: int, batch: int) -> None:
-    amount = AMOUNTS[stage]
+def test_more_frames_take_more_steps_within_limits(
+    amounts: dict[Stage, Amount], stage: Stage, frames: int, more: int, batch: int
+) -> None:
+    amount = amounts[stage]
     steps = amount.steps(frames, batch)
     assert amount.least <= steps <= amount.most
     assert steps <= amount.steps(frames + more, batch)
@@ -66,9 +69,9 @@ def test_steps_and_batches_are_chosen_and_said(
     train_stages(words(dataset, "--policy.labeled_episodes=[1]", f"--output_dir={tmp_path}"))
     said = capsys.readouterr().out
     for run, stage in zip(trained, STAGES, strict=True):
-        assert value(run, "steps") == AMOUNTS[stage].least_of_states
+        assert value(run, "steps") == AMOUNTS_OF_STATES[stage].least
         assert value(run, "batch_size") == BATCH
-        assert f"--{stage}.steps={AMOUNTS[stage].least_of_states}" in said
+        assert f"--{stage}.steps={AMOUNTS_OF_STATES[stage].least}" in said
     assert "150 frames" in said
     assert "60 labelled frames" in said
     assert "--policy.relative_actions=true" in said
@@ -84,8 +87,8 @@ def test_a_camera_makes_steps_dear(trained: list[Training], tmp_path: Path, seen
     root = write(tmp_path / "pick", features, frame, LENGTHS)
     observed = [] if seen == "camera" else ["--policy.observations=[observation.state]"]
     train_stages(words(root, *observed, f"--output_dir={tmp_path / 'out'}"))
-    least = "least" if seen == "camera" else "least_of_states"
-    assert [value(run, "steps") for run in trained] == [getattr(AMOUNTS[stage], least) for stage in STAGES]
+    amounts = AMOUNTS if seen == "camera" else AMOUNTS_OF_STATES
+    assert [value(run, "steps") for run in trained] == [amounts[stage].least for stage in STAGES]
 
 
 def test_what_is_set_by_hand_stays(trained: list[Training], dataset: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ what the dataset decides of the policy (`training/choices.py`)."""
 
 import copy
 import logging
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,22 +30,25 @@ class Amount:
         epochs: How often each frame is drawn.
         least: Steps of a small dataset.
         most: Steps of a large one.
+        most_epochs: How often each frame of the smallest is drawn, where ``least`` would have it learnt by heart.
     """
 
     epochs: float
     least: int
     most: int
+    most_epochs: float = math.inf
 
     def steps(self, frames: int, batch_size: int) -> int:
         """In round numbers."""
-        wanted = frames * self.epochs / batch_size
-        return int(min(max(100 * round(wanted / 100), self.least), self.most))
+        epoch = max(1, frames) / batch_size
+        wanted = min(max(self.epochs * epoch, self.least), self.most_epochs * epoch, self.most)
+        return 100 * max(1, round(wanted / 100))
 
 
 #: Where there is a camera, whose encoder takes nearly all of a step's time.
 AMOUNTS = {
     Stage.LATENT_ACTION: Amount(epochs=6, least=1500, most=20_000),
-    Stage.LATENT_POLICY: Amount(epochs=8, least=4000, most=40_000),
+    Stage.LATENT_POLICY: Amount(epochs=8, least=4000, most=40_000, most_epochs=120),
     Stage.ACTION_DECODER: Amount(epochs=20, least=2000, most=5000),
 }
 #: Of states alone, where a step takes little.

@@ -57,10 +57,13 @@ def test_more_frames_take_more_steps_within_limits(
 ) -> None:
     amount = amounts[stage]
     steps = amount.steps(frames, batch)
-    assert amount.least <= steps <= amount.most
+    assert 100 <= steps <= amount.most
     assert steps <= amount.steps(frames + more, batch)
-    if amount.least < steps < amount.most:
-        assert abs(steps * batch / frames - amount.epochs) <= 51 * batch / frames
+    rounding = 51 * batch
+    if steps < amount.least:
+        assert abs(steps * batch - max(frames, 1) * amount.most_epochs) <= 2 * rounding
+    elif amount.least < steps < amount.most:
+        assert abs(steps * batch - frames * amount.epochs) <= rounding
 
 
 def test_steps_and_batches_are_chosen_and_said(
@@ -88,7 +91,7 @@ def test_a_camera_makes_steps_dear(trained: list[Training], tmp_path: Path, seen
     observed = [] if seen == "camera" else ["--policy.observations=[observation.state]"]
     train_stages(words(root, *observed, f"--output_dir={tmp_path / 'out'}"))
     amounts = AMOUNTS if seen == "camera" else AMOUNTS_OF_STATES
-    assert [value(run, "steps") for run in trained] == [amounts[stage].least for stage in STAGES]
+    assert [value(run, "steps") for run in trained] == [amounts[stage].steps(sum(LENGTHS), BATCH) for stage in STAGES]
 
 
 def test_what_is_set_by_hand_stays(trained: list[Training], dataset: Path, tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ demo: .venv/installed
 	.venv/bin/lafp demo configs/two_way
 
 test: .venv/installed
-	.venv/bin/python -m pytest -n 2
+	.venv/bin/python -m pytest -n 2 --dist worksteal
 
 # All but what starts LeRobot's commands or trains for long: minutes instead of a quarter of an hour.
 test-fast: .venv/installed
-	.venv/bin/python -m pytest -n 2 -m "not slow"
+	.venv/bin/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 lint: .venv/installed
 	.venv/bin/ruff check .

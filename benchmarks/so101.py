@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import rivals
 from ablation.statistics import paired_difference, summarize
+from lerobot.datasets.utils import INFO_PATH
 from record import RESULTS, provenance, write_result
 from so101_figure import draw
 from training_options import training_options
@@ -108,8 +109,12 @@ class Run:
 
     @property
     def rival_steps(self) -> int:
+        """As many as `lafp train` takes for stage 2 of all demonstrations."""
+        if self.size.steps is not None:
+            return self.size.steps
+        info = json.loads((self.data / f"demonstrations_{self.observed}" / INFO_PATH).read_text())
         amounts = AMOUNTS if self.observed == "front" else AMOUNTS_OF_STATES
-        return self.size.steps or amounts[Stage.LATENT_POLICY].least  # for 150 episodes, or not far from it
+        return amounts[Stage.LATENT_POLICY].steps(info["total_frames"], self.size.batch_size)
 
     def dataset(self, option: str, kind: str) -> list[str]:
         name = f"{kind}_{self.observed}"

@@ -30,10 +30,10 @@ settings.load_profile("busy")
 
 # The commands that tests start, beside as many workers as there are cores: more threads would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MUJOCO_GL", "egl")  # read when dm_control is imported, by whichever process does
 # draccus looks up the help of a thousand options each time that it reads a command, half a second in which it searches
 # the same sources again.
 docstring.get_attribute_docstring = functools.cache(docstring.get_attribute_docstring)
-os.environ.setdefault("MUJOCO_GL", "egl")  # read when dm_control is imported, by whichever process does
 
 STATE, ENV_STATE = "observation.state", "observation.environment_state"
 FRONT, WRIST = "observation.images.front", "observation.images.wrist"

@@ -13,8 +13,6 @@ from lerobot_lafp.runs.commands import run_command
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted(path.parent for path in (ROOT / "checkpoints").glob(f"*/{CARD_NAME}"))
-#: Of those that the card's command evaluates, so many.
-EPISODES = 25
 #: Row of the card's table -> of what ``lerobot-eval`` writes.
 ROWS = {"success": "successes", "mean maximum reward": "max_rewards"}
 
@@ -32,13 +30,9 @@ def test_it_does_what_its_card_says(checkpoint: Path, tmp_path: Path, monkeypatc
     assert command is not None
     name, *arguments = shlex.split(command[0])
     monkeypatch.chdir(ROOT)  # where the card's path holds
-    assert any(word.startswith("--eval.n_episodes=") for word in arguments)
-    run_command(name, [*arguments, f"--eval.n_episodes={EPISODES}", f"--output_dir={tmp_path}"])
+    run_command(name, [*arguments, f"--output_dir={tmp_path}"])
     found = read_evaluation(tmp_path)
     for row, key in ROWS.items():
         said = re.search(rf"^\| {row} \| \S+ \[(\S+), (\S+)\] \|$", card, re.MULTILINE)
         assert said is not None
-        assert len(found[key]) == EPISODES
-        low, high = mean_ci95(found[key])["ci95"]
-        assert low <= float(said[2]), row
-        assert high >= float(said[1]), row
+        assert float(said[1]) <= mean_ci95(found[key])["mean"] <= float(said[2]), row

@@ -60,6 +60,7 @@ def test_more_frames_take_more_steps_within_limits(
     assert 100 <= steps <= amount.most
     assert steps <= amount.steps(frames + more, batch)
     rounding = 51 * batch
+    assert steps == 100 or steps * batch <= max(frames, 1) * amount.most_epochs + rounding
     if steps < amount.least:
         assert abs(steps * batch - max(frames, 1) * amount.most_epochs) <= 2 * rounding
     elif amount.least < steps < amount.most:

@@ -147,8 +147,10 @@ def _frames(stage: Stage, cfg: TrainPipelineConfig, datasets: _Datasets) -> int:
     assert isinstance(policy, LAFPConfig)
     count = 0
     if policy.labels.repo_id is None or stage is not Stage.ACTION_DECODER:
-        labeled = policy.labeled_episodes if stage is Stage.ACTION_DECODER else None
-        count += _count(datasets.video(cfg), cfg.dataset.episodes if labeled is None else labeled)
+        episodes = cfg.dataset.episodes
+        if stage is Stage.ACTION_DECODER and policy.labeled_episodes is not None:
+            episodes = [each for each in policy.labeled_episodes if episodes is None or each in episodes]
+        count += _count(datasets.video(cfg), episodes)
     if policy.labels.repo_id is not None and stage is not Stage.LATENT_POLICY:
         count += _count(datasets.labels(cfg), policy.labels.episodes)
     return count

@@ -119,23 +119,51 @@ def _read_plans(arguments: Sequence[str]) -> list[_Plan]:
         plans.append(_Plan(stage, output_dir, file, _options_of(stage, options), start))
     _refuse_one_list_for_two_datasets(plans, options)
     _refuse_unread_beside_labels(plans)
-    every_word = [word for plan in plans for word in (*_words_of_file(plan.file), *plan.options)]
-    return plans[:-1] if _value("policy.decoder_input", every_word) == "action_head" else plans
+    every_word = [word for plan in plans for word in _words_of_policy(plan)]
+    if _value("policy.decoder_input", every_word) == "action_head":
+        return plans[:-1]
+    return [*plans[:-1], _with_labelled_alone(plans, options)]
+
+
+def _with_labelled_alone(plans: Sequence[_Plan], options: Sequence[str]) -> _Plan:
+    """The last stage without the episodes that have nothing to teach it, where nobody says which it reads."""
+    last = plans[-1]
+    labelled = _listed(_value("policy.labeled_episodes", [word for plan in plans for word in _words_of_policy(plan)]))
+    own = [*_words_of_dataset(last.file), *(word for word in options if word.startswith(f"--{last.stage}."))]
+    says = any(option_name(word) in ("dataset.episodes", f"{last.stage}.dataset.episodes") for word in own)
+    if labelled is None or says or len(_datasets_of((plans[0], last))) > 1:
+        return last
+    used = _listed(_value("dataset.episodes", last.options))
+    episodes = [episode for episode in labelled if used is None or episode in used]
+    return replace(last, options=[*last.options, f"--dataset.episodes={episodes}"]) if episodes else last
+
+
+def _listed(typed: str | None) -> list[int] | None:
+    """A list as it was typed; what is none is the training's to refuse."""
+    try:
+        found = None if typed is None else yaml.safe_load(typed)
+    except yaml.YAMLError:
+        return None
+    return found if isinstance(found, list) else None
 
 
 def _with_budgets(plans: Sequence[_Plan]) -> list[_Plan]:
     """The plans with what the datasets decide of them (`runs/budget.py`)."""
-    commands = [[*_words_of_new(plan), *plan.options] for plan in plans]
+    commands: list[list[str]] = []
+    earlier: list[str] = []
+    for plan in plans:
+        commands.append([*_words_of_new(plan, earlier), *plan.options])
+        earlier += _words_of_policy(plan)
     added = budgets(commands, is_new=plans[0].start is None)
     return [replace(plan, options=[*words, *plan.options]) for plan, words in zip(plans, added, strict=True)]
 
 
-def _words_of_new(plan: _Plan) -> list[str]:
-    """What a stage's file says, as if the stage started from no checkpoint."""
+def _words_of_new(plan: _Plan, earlier: Sequence[str]) -> list[str]:
+    """What a stage's file says, as if the stage started from no checkpoint but with the policy of ``earlier`` words."""
     file = {} if plan.file is None else plan.file[1]
     begins = ("policy.type", "policy.path", "policy.stage", "output_dir")
     words = [as_option(name, value) for name, value in flat(file) if name not in begins]
-    return ["--policy.type=lafp", f"--policy.stage={plan.stage}", *words]
+    return ["--policy.type=lafp", *earlier, f"--policy.stage={plan.stage}", *words]
 
 
 def _of_policy(word: str) -> str:
@@ -189,15 +217,18 @@ def _options_in(plan: _Plan) -> Iterator[tuple[str, Any]]:
 def _refuse_one_list_for_two_datasets(plans: Sequence[_Plan], options: Sequence[str]) -> None:
     """A list of labelled episodes that is given for all stages belongs to one dataset."""
     shared = [word for word in options if option_name(word) == "policy.labeled_episodes"]
-    names = {
-        _value("dataset.repo_id", [*_words_of_dataset(plan.file), *plan.options]) for plan in (plans[0], plans[-1])
-    }
+    names = _datasets_of((plans[0], plans[-1]))
     if shared and len(names) > 1:
         raise UserError(
             f"{shared[-1]} is given for every stage, and and {plans[0].stage} and {plans[-1].stage} have two datasets "
             f"({' and '.join(sorted(map(str, names)))}). Give each stage its own, as "
             f"--{plans[-1].stage}.policy.labeled_episodes=[..], or null where all are labelled."
         )
+
+
+def _datasets_of(plans: Sequence[_Plan]) -> set[str | None]:
+    """Names of their datasets."""
+    return {_value("dataset.repo_id", [*_words_of_dataset(plan.file), *plan.options]) for plan in plans}
 
 
 def _words_of_dataset(file: tuple[Path, dict[str, Any]] | None) -> list[str]:
@@ -283,6 +314,11 @@ def _trainings(plans: Sequence[_Plan]) -> Iterator[Training]:
         before = plan.output_dir
 
 
+def _words_of_policy(plan: _Plan) -> list[str]:
+    """What a stage says of the policy; the stages after it have it from its checkpoint."""
+    return [*_words_of_file(plan.file), *(word for word in plan.options if word.startswith("--policy."))]
+
+
 def _words_of_file(file: tuple[Path, dict[str, Any]] | None) -> list[str]:
     """The options of a file's policy, as words of the command line."""
     policy = {} if file is None else file[1].get("policy") or {}
@@ -327,8 +363,4 @@ def _options_of(stage: str, options: Sequence[str]) -> list[str]:
     if stage != last:
         shared = [word for word in shared if not word.startswith(_OF_EVALUATION)]
     own = [f"--{word.removeprefix(f'--{stage}.')}" for word in options if word.startswith(f"--{stage}.")]
-    both = [word for word in [*shared, *own] if option_name(word) not in ("policy.type", "policy.path")]
-    labels = [word.partition("=")[2] for word in both if word.startswith("--policy.labeled_episodes=")]
-    if stage == "action_decoder" and labels and not any(word.startswith("--dataset.episodes=") for word in both):
-        both.append(f"--dataset.episodes={labels[-1]}")  # the other episodes have nothing to teach it
-    return both
+    return [word for word in [*shared, *own] if option_name(word) not in ("policy.type", "policy.path")]

@@ -142,3 +142,69 @@ def test_a_dataset_that_cannot_be_opened_is_left_to_the_training(trained: list[T
     train_stages([*missing, f"--output_dir={tmp_path}"])
     assert len(trained) == 3
     assert not any(word.startswith("--steps") for run in trained for word in run.arguments)
+
+
+#: Where a user says which episodes are labelled: words, and what stands in the first stage's file.
+PLACES = {
+    "for all stages": (["--policy.labeled_episodes=[1]"], ""),
+    "for the first": (["--latent_action.policy.labeled_episodes=[1]"], ""),
+    "in its file": ([], "labeled_episodes: [1]"),
+    "among those that are used": (["--policy.labeled_episodes=[1]", "--dataset.episodes=[0,1]"], ""),
+    "with one that is not used": (["--policy.labeled_episodes=[1,2]", "--dataset.episodes=[0,1]"], ""),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_decoder_reads_the_labelled_episodes_alone(
+    trained: list[Training], dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    options, in_file = PLACES[place]
+    for number, stage in enumerate(STAGES):
+        said = f", {in_file}" if in_file and stage == STAGES[0] else ""
+        (tmp_path / f"{number}_{stage}.yaml").write_text(f"policy: {{type: lafp{said}}}\n")
+    train_stages([str(tmp_path), *words(dataset, *options, f"--output_dir={tmp_path / 'out'}")])
+    assert trained[2].arguments[-1] == "--dataset.episodes=[1]"
+    assert "60 labelled frames" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--policy.labeled_episodes=[1]", "--action_decoder.dataset.episodes=[1,2]"],
+        ["--policy.labeled_episodes=[1]", "--dataset.episodes=[0,2]"],
+        ["--latent_action.policy.labeled_episodes=[1]", "--action_decoder.policy.labeled_episodes=null"],
+        ["--latent_action.policy.labeled_episodes=[1]", "--action_decoder.dataset.repo_id=me/other"],
+        ["--policy.labeled_episodes=[1"],
+    ],
+    ids=["its own", "none is used", "all are labelled", "another dataset", "no list"],
+)
+def test_else_the_decoder_reads_what_is_given(
+    trained: list[Training], dataset: Path, tmp_path: Path, options: list[str]
+) -> None:
+    train_stages(words(dataset, *options, f"--output_dir={tmp_path}"))
+    given = [word for word in options if ".episodes=" in word]
+    expected = [word.replace("--action_decoder.", "--") for word in given if "dataset" in word]
+    assert [word for word in trained[2].arguments if word.startswith("--dataset.episodes=")] == expected
+
+
+@pytest.mark.parametrize("where", ["typed", "in a file"])
+def test_later_stages_see_what_the_first_one_sees(trained: list[Training], tmp_path: Path, where: str) -> None:
+    """Without a camera the steps of all are those of states."""
+
+    def frame(episode: int, t: int, draw: np.random.Generator) -> dict[str, Any]:
+        state = np.sin(t / 9 + np.arange(2)).astype(np.float32)
+        return {"observation.images.top": scene(t / 70, draw), "observation.state": state, "action": state}
+
+    features = {"observation.images.top": camera(), "observation.state": numbers(2), "action": numbers(2)}
+    root = write(tmp_path / "pick", features, frame, LENGTHS)
+    folder = []
+    if where == "in a file":
+        folder = [str(tmp_path)]
+        for number, stage in enumerate(STAGES):
+            said = ", observations: [observation.state]" if stage == STAGES[0] else ""
+            (tmp_path / f"{number}_{stage}.yaml").write_text(f"policy: {{type: lafp{said}}}\n")
+    typed = [] if folder else ["--latent_action.policy.observations=[observation.state]"]
+    train_stages([*folder, *words(root, *typed, f"--output_dir={tmp_path / 'out'}")])
+    assert [value(run, "steps") for run in trained] == [
+        AMOUNTS_OF_STATES[stage].steps(sum(LENGTHS), BATCH) for stage in STAGES
+    ]

@@ -4,7 +4,7 @@
     python benchmarks/pusht_keypoints_first.py --dataset.repo_id=local/pusht_keypoints --dataset.root=FOLDER
 
 Further options go to ``lafp train``. An interrupted run goes on where it stopped. On two cores of a CPU it takes
-about ten minutes.
+about half an hour.
 """
 
 import json

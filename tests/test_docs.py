@@ -1,11 +1,30 @@
-"""README and docs: short, and every link leads somewhere."""
+"""README and docs: short and plain, and every link leads somewhere."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+#: Pages that have plain sentences; those that are not here yet do not.
+PLAIN = (
+    "README.md",
+    *(
+        f"docs/{name}.md"
+        for name in (
+            *("architecture", "checkpoints", "deploy", "frame_store", "labels"),
+            *("one_call", "results", "view", "your_data"),
+        )
+    ),
+)
+LONGEST = 25
+#: How no sentence begins that asks nothing.
+OPENING = re.compile(r"(What|Of|Whatever|That which|Which|Whoever) (?!.*\?$)")
+#: Words of our own for what the field has a word for.
+INVENTED = re.compile(
+    r"\b(film(s|ed)?|mends?|told the|witness(es)?|the (ten|five)(?= (alone|are|is|of|and)\b|[.,;]))", re.I
+)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*/README.md"))]
 
 
@@ -25,6 +44,33 @@ def test_links_lead_somewhere(page: Path) -> None:
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), f"{page.name} links to {link}"
         assert not anchor or anchor in anchors(target), f"{page.name} links to {link}"
+
+
+def sentences(text: str) -> Iterator[str]:
+    """Of a page's prose, without headings, tables, pictures and code."""
+    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    text = "\n".join(line for line in text.splitlines() if not line.startswith(("|", "#", "![")))
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    text = re.sub(r"`[^`]*`", "CODE", text)
+    for block in re.split(r"\n\s*\n|\n(?=[-*] |\d+\. )", text):
+        words = re.sub(r"^([-*]|\d+\.) ", "", " ".join(block.split()))
+        yield from (each.strip() for each in re.split(r"(?<=[.!?])\s+(?=[A-Z*\[C])", words) if each.strip())
+
+
+@pytest.mark.parametrize("page", PLAIN)
+def test_sentences_are_plain(page: str) -> None:
+    for sentence in sentences((ROOT / page).read_text()):
+        assert len(sentence.split()) <= LONGEST, f"long: {sentence}"
+        assert not OPENING.match(sentence), f"begins with a clause: {sentence}"
+        assert not INVENTED.search(sentence), f"not the field's word: {sentence}"
+
+
+def test_the_checker_finds_what_it_is_for() -> None:
+    text = "# Film\n\nWhat it does. What does it do?\n- The ten\n  are told the motion.\n\n```bash\nfilm\n```"
+    found = [*sentences(text)]
+    assert found == ["What it does.", "What does it do?", "The ten are told the motion."]
+    assert [bool(OPENING.match(each)) for each in found] == [True, False, False]
+    assert [bool(INVENTED.search(each)) for each in found] == [False, False, True]
 
 
 def test_the_readme_is_short() -> None:

@@ -25,7 +25,7 @@ OPENING = re.compile(r"(What|Of|Whatever|That which|Which|Whoever) (?!.*\?$)")
 INVENTED = re.compile(
     r"\b(film(s|ed)?|mends?|told the|witness(es)?|the (ten|five)(?= (alone|are|is|of|and)\b|[.,;]))", re.I
 )
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*/README.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("[!.]*/README.md"))]
 
 
 def anchors(page: Path) -> set[str]:

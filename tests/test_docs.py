@@ -14,7 +14,7 @@ PLAIN = (
         f"docs/{name}.md"
         for name in (
             *("architecture", "checkpoints", "deploy", "frame_store", "labels"),
-            *("one_call", "results", "scaling", "troubleshooting", "view", "your_data"),
+            *("one_call", "options", "results", "scaling", "troubleshooting", "view", "your_data"),
         )
     ),
 )

@@ -17,11 +17,11 @@ from lerobot_lafp.options.policy import PolicyOptions
 FILE = Path(__file__).parent.parent / "docs" / "options.md"
 HEAD = """# Options
 
-Every option of LAFP, {count} in all, as `lerobot-train --policy.NAME=VALUE` takes it; and `labels.*`, which name a
-second dataset as LeRobot's `--dataset.*` name the first. LeRobot's own (`--policy.device`, `--policy.push_to_hub`, ..)
-stand beside them. "Fixed" names the stage whose trained weights depend on an option, so that it cannot change
-afterwards; the others are free at any time. What a policy learns of its data (names, widths, rate, tasks) is no option:
-it lies in the group `facts` of config.json.
+These are all {count} options of LAFP, as `lerobot-train --policy.NAME=VALUE` takes them. `labels.*` name a second
+dataset, as LeRobot's `--dataset.*` name the first. LeRobot adds its own options (`--policy.device`, ..). "Fixed by"
+names the stage whose trained weights depend on an option: it cannot change afterwards. All other options can change
+at any time. Names, widths, frame rate and tasks of your data are no options. They are in the group `facts` of
+config.json.
 
 Written by `python tools/options_reference.py`.
 """

@@ -12,9 +12,9 @@ class Labels:
     """Another dataset, where that has the actions: named as ``--dataset.*`` of LeRobot names the first."""
 
     repo_id: str | None = option(None)
-    """The dataset with the actions, of the same robot and cameras, where ``--dataset.repo_id`` is video, whose own
-    actions are then never read. Stage 1 sees both, stage 2 the video alone, stage 3 this dataset alone
-    (docs/labels.md). Unset: the actions are those of ``--dataset.repo_id``."""
+    """The dataset with the actions, of the same robot and cameras, if ``--dataset.repo_id`` is video. The video's own
+    actions are then never read. Stage 1 sees both, stage 2 the video, stage 3 this dataset (docs/labels.md). Unset: the
+    actions are those of ``--dataset.repo_id``."""
 
     root: str | None = option(None, path=True)
     """Its folder. Unset: LeRobot's cache, or the Hub."""
@@ -28,14 +28,14 @@ class Backbone:
     """How a camera's image becomes tokens."""
 
     encoder: Literal["auto", "small_conv", "resnet18", "vit"] = option("auto", fixed_by=Stage.LATENT_ACTION)
-    """``small_conv`` for little images, ``resnet18`` (torchvision, GroupNorm), or ``vit``, a frozen ViT of the DINOv2 /
-    DINOv3 class, whose patch tokens stage 1 then predicts too (UniVLA); ``auto``: ``small_conv`` up to 128 pixels a
-    side, else ``resnet18``."""
+    """``small_conv`` for small images, ``resnet18`` (torchvision, GroupNorm), or ``vit``, a frozen DINOv2 / DINOv3.
+    Stage 1 then predicts the ViT's patch tokens, too (UniVLA). ``auto``: ``small_conv`` up to 128 pixels a side, else
+    ``resnet18``."""
 
     weights: str | None = option(None, fixed_by=Stage.LATENT_ACTION, path=True)
-    """For ``resnet18``: a torchvision weights name or the path of a local state dict; unset: random weights, nothing is
-    downloaded. For ``vit``, where it must be set: a folder that ``transformers`` saved, or a repository of the Hub.
-    The weights then lie in every checkpoint."""
+    """For ``resnet18``: a torchvision weights name, or the path of a local state dict. Unset: random weights, and
+    nothing is downloaded. For ``vit`` it must be set: a folder that ``transformers`` saved, or a repository of the Hub.
+    The weights are saved in every checkpoint."""
 
     grid: int = option(4, fixed_by=Stage.LATENT_ACTION)
     """Cells a side over which a ViT's patch tokens are averaged; each is a token of its own."""
@@ -61,9 +61,9 @@ class Motion:
     ViT (docs/method.md, claim 4)."""
 
     target: Literal["centroid", "flow", "both"] = option("both")
-    """Motion of a camera: how far the centre of brightness of each colour moves (``centroid``), for a camera that
-    stands still; its optical ``flow`` in 4 x 4 cells (LAOF; OpenCV's DIS), which loses what moves by more than its own
-    size from one latent to the next; or ``both``. Of a state it is its change."""
+    """The motion that the latent predicts. ``centroid``: how far the centre of brightness of each colour moves, for
+    fixed cameras. ``flow``: optical flow in 4 x 4 cells (LAOF; OpenCV's DIS), which misses objects that move by more
+    than their size. ``both``: both. For a state, the target is its change."""
 
 
 @dataclass
@@ -80,8 +80,8 @@ class Limits:
     """Action's name -> [least, largest] command, where not by the demonstrations."""
 
     change: float | None = option(2.0)
-    """From one command to the next an action may change by this many times the largest change in the labelled
-    demonstrations; the first command of a run likewise, against where the joints are. Unset: as much as it likes."""
+    """A command may differ from the last one by this many times the largest change in the labelled demonstrations. The
+    first command of a run may differ from the arm's position by as much. Unset: no limit."""
 
     change_per_s: dict[str, float] | None = option(None)
     """Action's name -> largest change in a second, where not by the demonstrations."""

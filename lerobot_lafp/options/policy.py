@@ -19,9 +19,9 @@ class PolicyOptions:
     num_latents`` latent actions of width ``Dz = latent_dim``, each covering ``k = H / L`` frames."""
 
     stage: Trained = option("joint")
-    """What a training run trains (paper, section 3): ``latent_action`` (stage 1) the inverse and forward dynamics
-    models, ``latent_policy`` (stage 2) the flow policy over frozen latents, ``action_decoder`` (stage 3) the decoder
-    over the frozen flow; ``joint`` all three in one run with gradients stopped at every border (ours)."""
+    """What a training run trains (paper, section 3). ``latent_action`` is stage 1: the inverse and forward dynamics
+    models. ``latent_policy`` is stage 2: the flow policy over frozen latents. ``action_decoder`` is stage 3: the
+    decoder over the frozen flow. ``joint`` trains all three in one run, with gradients stopped between them (ours)."""
 
     latent_source: Literal["idm", "actions"] = option("idm", fixed_by=Stage.LATENT_ACTION)
     """``idm`` is LAFP. ``actions`` puts the same flow directly on the labelled action chunks, with no latents and no
@@ -29,8 +29,8 @@ class PolicyOptions:
 
     # --- The chunk
     n_obs_steps: int = option(1, fixed_by=Stage.LATENT_POLICY)
-    """Frames of history, in dataset frames, that the latent policy sees. 2 where one frame hides what the task asks
-    for, such as speed; where it does not, a second one may cost success (docs/method.md)."""
+    """Frames of history, in dataset frames, that the latent policy sees. Use 2 if one frame hides what the task needs,
+    such as speed. Otherwise a second frame may cost success (docs/method.md)."""
 
     horizon: int = option(otherwise=16, fixed_by=Stage.LATENT_POLICY)
     """``H``, actions per chunk, in dataset frames. Unset: as many as last 1.6 s at the dataset's rate."""
@@ -54,13 +54,12 @@ class PolicyOptions:
     labelled actions are places of these joints."""
 
     hold_last_frame: bool = option(False)
-    """Take the scene to stand still after an episode's last frame, so that the policy also learns from the frames just
-    before it. Off: what lies beyond the end is masked out, and the frames of an episode's last latent are not
-    trained on."""
+    """Repeat an episode's last frame beyond its end, so that the policy also learns from the frames just before it.
+    Off: frames beyond the end are masked, and the frames of an episode's last latent are not trained on."""
 
     names: dict[str, list[str]] | None = option(None)
-    """Names of the dimensions of ``action``, ``observation.state`` or another state, in the policy's order, where a
-    robot or a dataset calls the same joints otherwise than the first dataset did."""
+    """Names of the dimensions of ``action``, ``observation.state`` or another state, in the policy's order. Needed if a
+    robot or a dataset has other names for the same joints than the first dataset."""
 
     # --- Observations
     observations: list[str] | None = option(None)
@@ -70,22 +69,20 @@ class PolicyOptions:
     backbone: Backbone = group(Backbone)
 
     resize_shape: tuple[int, int] | None = option(otherwise=None, fixed_by=Stage.LATENT_ACTION)
-    """(height, width) in pixels that images are resized to on the way in, from any size of one aspect. Unset: as they
-    are, all of one size."""
+    """(height, width) in pixels to which images of any size with one aspect ratio are resized. Unset: images keep their
+    size, and all must have the same."""
 
     random_shift: int = option(otherwise=0)
-    """Pixels by which the images that the policy sees are shifted at random in each direction, all frames of a sample
-    alike, while it trains (DrQ); what comes into view repeats the edge. 0: off. Unset: a sixteenth of their longest
-    side."""
+    """Pixels by which images are shifted at random in each direction while the policy trains (DrQ). All frames of a
+    sample shift alike, and the edge is repeated. 0: off. Unset: a sixteenth of the longest side."""
 
     token_dim: int = option(128, fixed_by=Stage.LATENT_ACTION)
     """Width of an observation token."""
 
     language: str = option("auto", fixed_by=Stage.LATENT_POLICY, path=True)
-    """How the policy reads the task in words: ``words``, hashed, which needs no download; not at all, ``none``; or by a
-    frozen text model: a folder that ``transformers`` saved, tokenizer included, or a repository of the Hub, whose
-    vectors of the tasks then lie in every checkpoint. ``auto``: by words where the first dataset that the policy is
-    trained on has several tasks."""
+    """How the policy reads the task description. ``words``: hashed words, without a download. ``none``: not at all. A
+    folder that ``transformers`` saved, or a repository of the Hub: a frozen text model, whose task vectors are saved in
+    every checkpoint. ``auto``: by words if the first dataset of the policy has several tasks."""
 
     # --- Stage 1: latent actions
     latent_dim: int = option(16, fixed_by=Stage.LATENT_ACTION)
@@ -94,13 +91,13 @@ class PolicyOptions:
     codebook: Codebook = group(Codebook)
 
     latent_tokens: int = option(0, fixed_by=Stage.LATENT_ACTION)
-    """0: the inverse model is a perceptron over the tokens of both frames (paper). M > 0: a transformer, for the many
-    tokens of a ViT: M queries attend to them, each for a part of the width ``Dz``, which the forward model of a
-    ViT's features sees as a token of its own (UniVLA: 4)."""
+    """0: the inverse model is a perceptron over the tokens of both frames (paper). M > 0: it is a transformer with M
+    queries, for the many tokens of a ViT (UniVLA: 4). Each query makes a part of the width ``Dz``, which the forward
+    model of a ViT's features sees as a token."""
 
     idm_input: Literal["frames", "difference"] = option("frames", fixed_by=Stage.LATENT_ACTION)
-    """What the inverse model sees beside the first frame: the later ``frames`` themselves, or the ``difference`` of
-    their tokens (CoMo)."""
+    """What the inverse model sees beside the first frame. ``frames``: the later frame. ``difference``: the
+    difference of their tokens (CoMo)."""
 
     label_weight: float = option(0.1)
     """lambda, weight of the stage-1 action loss (paper: 0.1). 0: no labels in stage 1."""
@@ -108,8 +105,8 @@ class PolicyOptions:
     motion: Motion = group(Motion)
 
     pixel_target_size: int = option(64, fixed_by=Stage.LATENT_ACTION)
-    """Longest side, in pixels, at which the forward model predicts a camera's images of up to 128 pixels a side; of
-    larger ones it predicts the features of a frozen copy of the encoder, of a ViT its patch tokens."""
+    """Longest side, in pixels, at which the forward model predicts images of up to 128 pixels a side. For larger images
+    it predicts the features of a frozen copy of the encoder, for a ViT its patch tokens."""
 
     latent_model_dim: int = option(256, fixed_by=Stage.LATENT_ACTION)
     """Hidden width of the stage-1 networks."""
@@ -142,18 +139,19 @@ class PolicyOptions:
 
     # --- Stage 3: action decoder
     decoder_input: Literal["idm", "interpolation", "samples", "action_head"] = option("idm")
-    """What the decoder is trained on (paper, section 3.3): ``idm`` (the inverse model's latents, ours: level with the
-    others, and ahead with few labels, docs/method.md), ``interpolation`` (paper) or ``samples`` from noise.
-    ``action_head``: there is no stage 3, and the action head of stage 1 decodes what the policy samples."""
+    """Training input of the decoder (paper, section 3.3). ``idm``: the inverse model's latents (ours, better with few
+    labels, docs/method.md). ``interpolation``: the paper's. ``samples``: latents sampled from noise. ``action_head``:
+    no stage 3; the action head of stage 1 decodes the policy's samples."""
 
     interpolation_tau: tuple[float, float] = option((0.75, 1.0))
     """``tau ~ U(least, largest)`` of the interpolation; two equal numbers fix it. Ours leaves out the small ones, at
     which one call of the network lands between modes (paper: silent; 0 is our reading of it)."""
 
     decoder_observes: Literal["nothing", "state", "tokens"] = option(otherwise="nothing", fixed_by=Stage.ACTION_DECODER)
-    """What the decoder sees beside latents: ``nothing`` (paper); ``observation.state`` alone, since what a command does
-    depends on where the arm is; or the observation ``tokens``, and states that appear in stage 3, which a few
-    demonstrations do not cover. Unset: ``state``, where the policy sees it or actions are places of its joints."""
+    """What the decoder sees beside latents. ``nothing``: the paper's. ``state``: ``observation.state``, because the
+    effect of a command depends on the arm's position. ``tokens``: the observation tokens and states that appear in
+    stage 3, for which a few demonstrations are too few. Unset: ``state`` if the policy sees it, or if actions are joint
+    positions."""
 
     decoder_dim: int = option(256, fixed_by=Stage.ACTION_DECODER)
     """Hidden width of the decoder, a three-layer MLP (paper)."""
@@ -164,18 +162,18 @@ class PolicyOptions:
 
     # --- Between policy and robot
     rtc_guidance: Guidance = option("decoder")
-    """With ``lerobot-rollout --inference.type=rtc``, how the next chunk is made to go on from the one before
-    (`lerobot_lafp/acting/real_time.py`): guided through the ``decoder`` towards its actions, by its ``latents``
-    where these are committed, by choosing the ``noise`` of 32 that goes on best, or not at all, ``none``. Only the
-    last two keep the one call of ``lafp distill``."""
+    """How the next chunk continues the present one with ``lerobot-rollout --inference.type=rtc``
+    (`lerobot_lafp/acting/real_time.py`). ``decoder``: guided towards its actions through the decoder. ``latents``: by
+    its committed latents. ``noise``: the best of 32 samples. ``none``: not at all. Only the last two keep the one call
+    of ``lafp distill``."""
 
     limits: Limits = group(Limits)
 
     # --- Loading
     frame_store: str = option("auto")
-    """Cameras are decoded once, into a store on disk that all stages share, and batches are then read from it
-    (docs/frame_store.md). ``auto``: in up to a fifth of the disk that is free, at most 100 GB; a number: in up to so
-    many GB; ``off``: LeRobot's loader. Stores lie in ``$HF_LEROBOT_HOME/frame_store``; ``lafp store`` lists them."""
+    """Disk for the frame store, which decodes each camera once for all stages (docs/frame_store.md). ``auto``: a fifth
+    of the free disk, at most 100 GB. A number: so many GB. ``off``: LeRobot's loader. Stores lie in
+    ``$HF_LEROBOT_HOME/frame_store``; ``lafp store`` lists them."""
 
     # --- Optimisation
     optimizer_lr: float = option(5e-4)

@@ -460,8 +460,9 @@ def intervals(measured: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, by_labeled in measured.items():
         for labeled, rows in by_labeled.items():
-            energies = {row: {int(d): x["episodes"] for d, x in draws.items()} for row, draws in rows.items()}
-            energies.pop("probe", None)
+            energies = {
+                row: {int(d): x["episodes"] for d, x in draws.items()} for row, draws in rows.items() if row != "probe"
+            }
             of_rows = found.setdefault(name, {}).setdefault(labeled, {})
             for row, energy in energies.items():
                 of_rows[row] = {"energy": summarize(stack(energy))}

@@ -135,3 +135,14 @@ def test_intervals_are_of_what_both_rows_have() -> None:
     assert found["flow_few"]["energy"]["seeds"] == 3
     assert found["lafp"]["below_flow_few"]["mean"] == pytest.approx(0.1)
     assert found["lafp"]["below_flow_few"]["seeds"] == 2
+
+
+def test_a_probe_stands_beside_rows_that_have_scores() -> None:
+    """It has no energy score, and enters no table of them."""
+    rows = values(hold=[0.8, 0.7, 0.9])
+    rows["probe"] = {str(draw): {"mean_r2": 0.3, "r2": [0.3], "moving": [True]} for draw in range(3)}
+    measured = {"g1": {"10": rows}}
+    assert set(intervals(measured)["g1"]["10"]) == {"hold"}
+    assert "probe" not in as_markdown(measured)
+    found = {each["name"]: each["value"] for each in targets(measured)}
+    assert found["g1: R^2 of the probe, mean of the draws"] == 0.3

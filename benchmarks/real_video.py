@@ -482,13 +482,12 @@ def as_markdown(measured: Mapping[str, Any]) -> str:
                 "| row | energy | mean | best | below the flow on few | of the gap |",
                 "|---|---|---|---|---|---|",
             ]
-            for row, draws in rows.items():
-                if row == "probe":
-                    continue
+            for row, interval in of[name][labeled].items():
+                draws = rows[row]
                 means = [sum(x[k] for x in draws.values()) / len(draws) for k in ("energy", "mean", "best")]
                 whole = all({*draws} <= {*rows.get(other, {})} for other in ("flow_few", "flow_all"))
                 shares = " ".join(f"{x:.0%}" for x in share_closed(rows, row)) if whole else ""
-                below = of[name][labeled][row].get("below_flow_few")
+                below = interval.get("below_flow_few")
                 off = "" if below is None else "{:.3f} [{:.3f}, {:.3f}]".format(below["mean"], *below["ci95"])
                 lines.append(f"| {row} ({len(draws)}) | {' | '.join(f'{x:.3f}' for x in means)} | {off} | {shares} |")
     return "\n".join(lines)

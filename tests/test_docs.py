@@ -35,15 +35,19 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
+def links(page: Path) -> Iterator[tuple[Path, str]]:
+    """The files that a page links to, and the heading in each; without those of the web."""
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if not link.startswith(("http://", "https://")):
+            path, _, anchor = link.partition("#")
+            yield (page.parent / path).resolve() if path else page, anchor
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
-        if link.startswith(("http://", "https://")):
-            continue
-        path, _, anchor = link.partition("#")
-        target = (page.parent / path).resolve() if path else page
-        assert target.exists(), f"{page.name} links to {link}"
-        assert not anchor or anchor in anchors(target), f"{page.name} links to {link}"
+    for target, anchor in links(page):
+        assert target.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(target), f"{page.name} links to {target}#{anchor}"
 
 
 def sentences(text: str) -> Iterator[str]:
@@ -82,13 +86,7 @@ def test_the_readme_is_short() -> None:
 def test_every_page_can_be_found() -> None:
     found = {ROOT / "README.md"}
     while True:
-        more = {
-            (page.parent / link.partition("#")[0]).resolve()
-            for page in found
-            if page.suffix == ".md"
-            for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())
-            if not link.startswith("http") and not link.startswith("#")
-        }
+        more = {target for page in found if page.suffix == ".md" for target, _ in links(page)}
         if more <= found:
             break
         found |= more

@@ -122,15 +122,15 @@ def _read_plans(arguments: Sequence[str]) -> list[_Plan]:
     every_word = [word for plan in plans for word in _words_of_policy(plan)]
     if _value("policy.decoder_input", every_word) == "action_head":
         return plans[:-1]
-    return [*plans[:-1], _with_labelled_alone(plans, options)]
+    labelled = _listed(_value("policy.labeled_episodes", every_word))
+    return [*plans[:-1], _with_labelled_alone(plans, labelled, options)]
 
 
-def _with_labelled_alone(plans: Sequence[_Plan], options: Sequence[str]) -> _Plan:
+def _with_labelled_alone(plans: Sequence[_Plan], labelled: list[int] | None, options: Sequence[str]) -> _Plan:
     """The last stage without the episodes that have nothing to teach it, where nobody says which it reads."""
     last = plans[-1]
-    labelled = _listed(_value("policy.labeled_episodes", [word for plan in plans for word in _words_of_policy(plan)]))
-    own = [*_words_of_dataset(last.file), *(word for word in options if word.startswith(f"--{last.stage}."))]
-    says = any(option_name(word) in ("dataset.episodes", f"{last.stage}.dataset.episodes") for word in own)
+    own = [*_words_of_dataset(last.file), *_own(last.stage, options)]
+    says = any(option_name(word) == "dataset.episodes" for word in own)
     if labelled is None or says or len(_datasets_of((plans[0], last))) > 1:
         return last
     used = _listed(_value("dataset.episodes", last.options))
@@ -251,7 +251,7 @@ def _refuse_untaken(stage: str, file: Mapping[str, Any], options: Sequence[str])
     if f"--policy.stage={stage}" in in_file:
         in_file.remove(f"--policy.stage={stage}")
     shared = [word for word in options if not word.startswith(_OF_A_STAGE)]
-    own = [f"--{word.removeprefix(f'--{stage}.')}" for word in options if word.startswith(f"--{stage}.")]
+    own = _own(stage, options)
     for word in [*in_file, *shared]:
         _refuse_word(word, word)
     for word in own:
@@ -356,11 +356,16 @@ def _output_dir(given: Path | None, config: tuple[Path, dict[str, Any]] | None, 
     raise UserError("--output_dir is missing: say where the checkpoints of the three stages go.")
 
 
+def _own(stage: str, options: Sequence[str]) -> list[str]:
+    """The options that are typed for ``stage`` alone, as ``lerobot-train`` takes them."""
+    return [f"--{word.removeprefix(f'--{stage}.')}" for word in options if word.startswith(f"--{stage}.")]
+
+
 def _options_of(stage: str, options: Sequence[str]) -> list[str]:
     """The options that hold for ``stage``; those for it alone come last, where they win."""
     shared = [word for word in options if not word.startswith(_OF_A_STAGE)]
     last = STAGES[1] if _value("policy.decoder_input", options) == "action_head" else STAGES[2]
     if stage != last:
         shared = [word for word in shared if not word.startswith(_OF_EVALUATION)]
-    own = [f"--{word.removeprefix(f'--{stage}.')}" for word in options if word.startswith(f"--{stage}.")]
+    own = _own(stage, options)
     return [word for word in [*shared, *own] if option_name(word) not in ("policy.type", "policy.path")]

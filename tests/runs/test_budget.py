@@ -45,6 +45,25 @@ def words(root: Path, *more: str) -> list[str]:
     return ["--dataset.repo_id=local/pick", f"--dataset.root={root}", *more]
 
 
+def with_camera(root: Path) -> Path:
+    """The same episodes, seen by a camera too."""
+
+    def frame(episode: int, t: int, draw: np.random.Generator) -> dict[str, Any]:
+        state = np.sin(t / 9 + np.arange(2)).astype(np.float32)
+        return {"observation.images.top": scene(t / 70, draw), "observation.state": state, "action": state}
+
+    features = {"observation.images.top": camera(), "observation.state": numbers(2), "action": numbers(2)}
+    return write(root, features, frame, LENGTHS)
+
+
+def files(folder: Path, of_first: str = "") -> str:
+    """A configuration file for each stage; ``of_first``: what that of the first says of the policy."""
+    for number, stage in enumerate(STAGES):
+        said = f", {of_first}" if of_first and stage == STAGES[0] else ""
+        (folder / f"{number}_{stage}.yaml").write_text(f"policy: {{type: lafp{said}}}\n")
+    return str(folder)
+
+
 def value(run: Training, name: str) -> int:
     return int([word for word in run.arguments if word.startswith(f"--{name}=")][-1].partition("=")[2])
 
@@ -83,12 +102,7 @@ def test_steps_and_batches_are_chosen_and_said(
 
 @pytest.mark.parametrize("seen", ["camera", "state"])
 def test_a_camera_makes_steps_dear(trained: list[Training], tmp_path: Path, seen: str) -> None:
-    def frame(episode: int, t: int, draw: np.random.Generator) -> dict[str, Any]:
-        state = np.sin(t / 9 + np.arange(2)).astype(np.float32)
-        return {"observation.images.top": scene(t / 70, draw), "observation.state": state, "action": state}
-
-    features = {"observation.images.top": camera(), "observation.state": numbers(2), "action": numbers(2)}
-    root = write(tmp_path / "pick", features, frame, LENGTHS)
+    root = with_camera(tmp_path / "pick")
     observed = [] if seen == "camera" else ["--policy.observations=[observation.state]"]
     train_stages(words(root, *observed, f"--output_dir={tmp_path / 'out'}"))
     amounts = AMOUNTS if seen == "camera" else AMOUNTS_OF_STATES
@@ -159,10 +173,7 @@ def test_the_decoder_reads_the_labelled_episodes_alone(
     trained: list[Training], dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
 ) -> None:
     options, in_file = PLACES[place]
-    for number, stage in enumerate(STAGES):
-        said = f", {in_file}" if in_file and stage == STAGES[0] else ""
-        (tmp_path / f"{number}_{stage}.yaml").write_text(f"policy: {{type: lafp{said}}}\n")
-    train_stages([str(tmp_path), *words(dataset, *options, f"--output_dir={tmp_path / 'out'}")])
+    train_stages([files(tmp_path, in_file), *words(dataset, *options, f"--output_dir={tmp_path / 'out'}")])
     assert trained[2].arguments[-1] == "--dataset.episodes=[1]"
     assert "60 labelled frames" in capsys.readouterr().out
 
@@ -191,18 +202,8 @@ def test_else_the_decoder_reads_what_is_given(
 def test_later_stages_see_what_the_first_one_sees(trained: list[Training], tmp_path: Path, where: str) -> None:
     """Without a camera the steps of all are those of states."""
 
-    def frame(episode: int, t: int, draw: np.random.Generator) -> dict[str, Any]:
-        state = np.sin(t / 9 + np.arange(2)).astype(np.float32)
-        return {"observation.images.top": scene(t / 70, draw), "observation.state": state, "action": state}
-
-    features = {"observation.images.top": camera(), "observation.state": numbers(2), "action": numbers(2)}
-    root = write(tmp_path / "pick", features, frame, LENGTHS)
-    folder = []
-    if where == "in a file":
-        folder = [str(tmp_path)]
-        for number, stage in enumerate(STAGES):
-            said = ", observations: [observation.state]" if stage == STAGES[0] else ""
-            (tmp_path / f"{number}_{stage}.yaml").write_text(f"policy: {{type: lafp{said}}}\n")
+    root = with_camera(tmp_path / "pick")
+    folder = [files(tmp_path, "observations: [observation.state]")] if where == "in a file" else []
     typed = [] if folder else ["--latent_action.policy.observations=[observation.state]"]
     train_stages([*folder, *words(root, *typed, f"--output_dir={tmp_path / 'out'}")])
     assert [value(run, "steps") for run in trained] == [
